@@ -1,0 +1,71 @@
+"""The error tree. Each error knows the HTTP status it becomes; only `web` turns one into a response.
+
+    Error
+    ├── Refused            this proxy refuses the request: 400, 403, 404, 405 ...
+    ├── Offline            nothing stored and nothing may be sent upstream: 504
+    ├── UpstreamError
+    │   ├── Declined       upstream's own refusal, told in its own words: 400, 403, 404, 405, 429 ...
+    │   ├── Faulty         upstream answered wrongly: refused, reset, truncated, 5xx, wrong checksum: 502
+    │   └── Late           upstream did not answer in time: 504
+    └── SettingsError      what the operator wrote cannot be used; every problem at once: exit 2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Error(Exception):
+    """Base of everything this program raises on purpose.
+
+    `detail` is one sentence that a person can act on; it never carries a token, a cookie or a body.
+    """
+
+    status = 500
+
+    def __init__(self, detail: str, *, status: int | None = None, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+        if status is not None:
+            self.status = status
+
+
+class Refused(Error):
+    """The request itself is bad, or this proxy's own rules exclude it (`status` says which)."""
+
+    status = 400
+
+
+class Offline(Error):
+    """Nothing is stored that could be served, and this proxy may not ask upstream."""
+
+    status = 504
+
+
+class UpstreamError(Error):
+    """crates.io or one of its hosts did not give what was asked for."""
+
+    status = 502
+
+
+class Declined(UpstreamError):
+    """Upstream refused; `status` and `detail` are upstream's own. Never stored."""
+
+
+class Faulty(UpstreamError):
+    """Connection refused or reset, body truncated, 5xx, wrong checksum."""
+
+
+class Late(UpstreamError):
+    """No connection or no byte within the time allowed."""
+
+    status = 504
+
+
+class SettingsError(Error):
+    """Settings that cannot be used. `problems` holds one line for each, all of them at once."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)

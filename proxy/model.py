@@ -1,0 +1,105 @@
+"""The values that pass between the layers. Frozen, without behaviour that needs I/O or a clock.
+
+Header names are lower-case bytes, values are bytes without surrounding white space (RFC 9110 section 5).
+Times are seconds since the epoch as floats; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class Host(StrEnum):
+    """The three upstream hosts; the values are those of the metric label `host`."""
+
+    API = "api"
+    INDEX = "index"
+    STATIC = "static"
+
+
+class Verdict(StrEnum):
+    """What became of a request; the values are those of the metric label `verdict` and, upper-case, of X-Cache."""
+
+    HIT = "hit"
+    STALE = "stale"
+    REVALIDATED = "revalidated"
+    MISS = "miss"
+    PASS = "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Crate:
+    """One version of a crate, spelt as the index spells it."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The start of an upstream answer."""
+
+    status: int
+    headers: Headers
+
+    def get(self, name: bytes, default: bytes = b"") -> bytes:
+        """The values of a field, joined by a comma where it is repeated (RFC 9110 section 5.3)."""
+        return b", ".join([value for field, value in self.headers if field == name]) or default
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored answer: the facts of it, never a verdict about it (`rules.freshness` judges).
+
+    requested_at: when the request that it answers was sent; responded_at: when the answer (or the 304 that last
+    validated it) arrived (RFC 9111 section 4.2.3). initial_age: upstream's `Age` at that moment.
+    lifetime: the freshness lifetime that upstream's own headers give, None where they are silent.
+    etag: quoted; upstream's own for its own bytes, else made from the body.
+    """
+
+    key: str
+    status: int
+    headers: Headers
+    body: bytes
+    etag: str
+    requested_at: float
+    responded_at: float
+    initial_age: float = 0.0
+    lifetime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a purge takes: one crate (name folded by `rules.names.folded`), one endpoint, or everything."""
+
+    crate: str | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Invalidation:
+    """`selection` changed (`soft`: must be revalidated before use) or was deleted, at time `at`."""
+
+    selection: Selection
+    soft: bool
+    at: float
+
+
+class State(StrEnum):
+    """How a component is, as `/readyz` prints it."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One line of `/readyz`."""
+
+    name: str
+    state: State
+    detail: str = ""

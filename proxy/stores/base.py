@@ -1,0 +1,95 @@
+"""The two seams of storage. Engine code sees these Protocols and nothing of redis, diskcache or the disk.
+
+A store that fails has nothing: `get` gives None, `put` stores nothing, and the failure is told once to the
+`Observer` that the adapter was built with. No method raises for a fault of the medium.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from proxy.model import Crate, Health, Selection
+
+Observer = Callable[[str, str], None]
+"""Called with (store name, what happened) where a fault or an eviction does not reach the edge."""
+
+
+class Store(Protocol):
+    """Small values under string keys. A key is `ENDPOINT SPACE REST`; a tag is a folded crate name or ""."""
+
+    async def get(self, key: str) -> bytes | None:
+        """The value last put under exactly this key, or None."""
+        ...
+
+    async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
+        """Store a value. `keep`: seconds after which the medium may drop it, None for until space is needed.
+
+        `keep` is retention, never freshness.
+        """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Drop one value; dropping what is not there is no error."""
+        ...
+
+    async def purge(self, selection: Selection) -> int:
+        """Drop all that `selection` takes; how many values that were."""
+        ...
+
+    async def health(self) -> Health:
+        """How the medium is at this moment, asked within a fraction of a second."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Blob(Protocol):
+    """A whole, verified file, open for reading; it stays readable when it is evicted meanwhile."""
+
+    @property
+    def size(self) -> int: ...
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset`; fewer only at the end of the file. OSError if it cannot be read."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Spool(Protocol):
+    """A file being filled. Whoever joins reads along with `read` what has been written so far."""
+
+    async def write(self, data: bytes) -> None:
+        """Append. OSError when the medium is full or failing."""
+        ...
+
+    async def read(self, offset: int, size: int) -> bytes: ...
+
+    async def commit(self) -> Blob:
+        """Publish atomically under its checksum, which the caller has verified. The spool is then spent."""
+        ...
+
+    async def discard(self) -> None:
+        """Throw away what was written; after `commit` it does nothing."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Content-addressed files: tarballs under their SHA-256 (64 lower-case hex digits)."""
+
+    async def open(self, crate: Crate, sha256: str) -> Blob | None:
+        """The stored file of this very crate, version and checksum, and count it as used; None if absent."""
+        ...
+
+    async def spool(self, crate: Crate, sha256: str) -> Spool:
+        """A new file to fill. OSError when the medium is full or failing."""
+        ...
+
+    async def purge(self, selection: Selection) -> int:
+        """Drop the files of a crate, or all; how many that were."""
+        ...
+
+    async def health(self) -> Health: ...
+
+    async def aclose(self) -> None: ...
