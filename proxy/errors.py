@@ -44,9 +44,10 @@ class Offline(Error):
 
 
 class UpstreamError(Error):
-    """crates.io or one of its hosts did not give what was asked for."""
+    """crates.io or one of its hosts did not give what was asked for. `answered`: its status, None for no answer."""
 
     status = 502
+    answered: int | None = None
 
 
 class Declined(UpstreamError):

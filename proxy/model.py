@@ -6,6 +6,7 @@ Times are seconds since the epoch as floats; durations are seconds.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,10 +41,12 @@ class Crate:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The start of an upstream answer."""
+    """The start of an upstream answer. framed: whether the end of the body is told by the message itself; where
+    only the end of the connection tells it, a body broken off looks whole (RFC 9112 section 6.3)."""
 
     status: int
     headers: Headers
+    framed: bool = True
 
     def get(self, name: bytes, default: bytes = b"") -> bytes:
         """The values of a field, joined by a comma where it is repeated (RFC 9110 section 5.3)."""
@@ -57,7 +60,8 @@ class Entry:
     requested_at: when the request that it answers was sent; responded_at: when the answer (or the 304 that last
     validated it) arrived (RFC 9111 section 4.2.3). initial_age: upstream's `Age` at that moment.
     lifetime: the freshness lifetime that upstream's own headers give, None where they are silent.
-    etag: quoted; upstream's own for its own bytes, else made from the body.
+    etag: quoted; upstream's own for its own bytes, else made from the body. validated: whether upstream gave a
+    validator, so that a conditional request makes sense.
     """
 
     key: str
@@ -69,6 +73,27 @@ class Entry:
     responded_at: float
     initial_age: float = 0.0
     lifetime: float | None = None
+    validated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a read came to: the answer and how it was come by, for the edge to tell and to count.
+
+    fresh_for: seconds of freshness left, zero or less when it is stale. age: seconds since upstream vouched for it.
+    forwarded: the reason for going upstream, as `fwd` of Cache-Status names it (RFC 9211 section 2.2), "" if not.
+    forwarded_status: upstream's answer where it is not the one passed on. detail: why a stale one was served.
+    """
+
+    verdict: Verdict
+    entry: Entry
+    fresh_for: float
+    age: float
+    forwarded: str = ""
+    forwarded_status: int | None = None
+    detail: str = ""
+    stored: bool = False
+    collapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +111,20 @@ class Invalidation:
     selection: Selection
     soft: bool
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """When what a selection covers last changed, and when it was last purged; minus infinity for never.
+
+    An entry requested before `changed` must be revalidated before use; one requested before `purged` is gone.
+    """
+
+    changed: float = -math.inf
+    purged: float = -math.inf
+
+    def merged(self, other: Mark) -> Mark:
+        return Mark(max(self.changed, other.changed), max(self.purged, other.purged))
 
 
 class State(StrEnum):

@@ -37,6 +37,10 @@ class Store(Protocol):
         """Drop all that `selection` takes; how many values that were."""
         ...
 
+    async def count(self, selection: Selection) -> int:
+        """How many values `selection` takes."""
+        ...
+
     async def health(self) -> Health:
         """How the medium is at this moment, asked within a fraction of a second."""
         ...

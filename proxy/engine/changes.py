@@ -1,0 +1,137 @@
+"""What changed, and when: the marks that make stored entries need revalidation, or make them gone.
+
+A mark outlives a restart and reaches every member of the fleet. It is compared with the time at which an entry
+was *requested*, so that it wins over every fetch that was under way when it was set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from proxy.fleet.base import Fleet
+from proxy.model import Invalidation, Mark, Selection
+from proxy.rules.keys import Read
+from proxy.stores import codec
+from proxy.stores.base import BlobStore, Store
+
+_REMEMBERED = 50_000  # marks held in memory; more than the versions that crates.io sees in a month
+
+
+class Forgetful(Protocol):
+    """The memory tier, as far as it is told of changes."""
+
+    def purge(self, selection: Selection) -> int: ...
+
+    def clear(self) -> None: ...
+
+
+class Changes:
+    """The marks, in memory and in a store. `tiers` are the memory tiers that forget what changed."""
+
+    def __init__(self, store: Store, *, keep: float, tiers: Sequence[Forgetful]) -> None:
+        self._store = store
+        self._keep = keep
+        self._tiers = tiers
+        self._known: dict[str, Mark] = {}
+
+    async def of(self, read: Read) -> Mark:
+        """The newest marks that cover this read."""
+        scopes = ["all", f"endpoint/{read.endpoint.name}"]
+        if read.tag:
+            scopes.append(f"crate/{read.tag}")
+        unknown = [scope for scope in scopes if scope not in self._known]
+        if unknown:
+            for scope, mark in zip(unknown, await asyncio.gather(*map(self._stored, unknown)), strict=True):
+                self._learn(scope, mark)
+        mark = Mark()
+        for scope in scopes:
+            mark = mark.merged(self._known.get(scope, Mark()))
+        return mark
+
+    def hear(self, invalidation: Invalidation) -> None:
+        """The fleet's listener: from now on this member knows."""
+        self._learn(_scope(invalidation.selection), _mark(invalidation))
+        for tier in self._tiers:
+            tier.purge(invalidation.selection)
+
+    def forget(self) -> None:
+        """The fleet was lost: announcements may have been missed, so nothing in memory can be trusted."""
+        self._known.clear()
+        for tier in self._tiers:
+            tier.clear()
+
+    async def record(self, invalidation: Invalidation) -> None:
+        """Write a mark down for those who start later."""
+        scope = _scope(invalidation.selection)
+        mark = (await self._stored(scope)).merged(_mark(invalidation))
+        await self._store.put(f"mark {scope}", codec.encoded_mark(mark), tag="", keep=self._keep)
+
+    async def _stored(self, scope: str) -> Mark:
+        value = await self._store.get(f"mark {scope}")
+        return (codec.decoded_mark(value) if value is not None else None) or Mark()
+
+    def _learn(self, scope: str, mark: Mark) -> None:
+        self._known[scope] = self._known.pop(scope, Mark()).merged(mark)
+        if len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+
+
+class Purging:
+    """Invalidates and deletes, here and in the whole fleet."""
+
+    def __init__(
+        self,
+        *,
+        changes: Changes,
+        fleet: Fleet,
+        stores: Sequence[Store],
+        blobs: BlobStore,
+        clock: Callable[[], float],
+    ) -> None:
+        self._changes = changes
+        self._fleet = fleet
+        self._stores = stores
+        self._blobs = blobs
+        self._clock = clock
+
+    async def changed(self, selection: Selection) -> int:
+        """What `selection` takes must be revalidated before use, but still serves when upstream fails.
+
+        Returns how many stored values that concerns.
+        """
+        await self._tell(Invalidation(selection, soft=True, at=self._clock()))
+        return sum(await asyncio.gather(*(store.count(selection) for store in self._stores)))
+
+    async def purge(self, selection: Selection) -> int:
+        """Delete what `selection` takes; returns how many stored values and files that were.
+
+        It is announced first: a fetch under way that would store an older answer then does not.
+        """
+        await self._tell(Invalidation(selection, soft=False, at=self._clock()))
+        purged = await self.delete(selection)
+        if selection == Selection():  # the marks went with everything else
+            await self._changes.record(Invalidation(selection, soft=False, at=self._clock()))
+        return purged
+
+    async def delete(self, selection: Selection) -> int:
+        """Delete from the stores of this member only."""
+        deletions = [store.purge(selection) for store in self._stores]
+        if selection.endpoint in (None, "download"):
+            deletions.append(self._blobs.purge(Selection(crate=selection.crate)))
+        return sum(await asyncio.gather(*deletions))
+
+    async def _tell(self, invalidation: Invalidation) -> None:
+        await self._changes.record(invalidation)
+        await self._fleet.announce(invalidation)
+
+
+def _scope(selection: Selection) -> str:
+    if selection.crate is not None:
+        return f"crate/{selection.crate}"
+    return "all" if selection.endpoint is None else f"endpoint/{selection.endpoint}"
+
+
+def _mark(invalidation: Invalidation) -> Mark:
+    return Mark(changed=invalidation.at) if invalidation.soft else Mark(purged=invalidation.at)

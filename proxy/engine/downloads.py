@@ -1,0 +1,145 @@
+"""Tarballs: whose checksum is wanted, is it stored, else fetch it once and let everybody read along.
+
+The index alone says which bytes a version has; a checksum in a URL is only the client's word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from proxy.engine.answers import Answers
+from proxy.engine.fill import TARBALL_FIELDS, Fill, announced
+from proxy.errors import Faulty, Offline, Refused
+from proxy.model import Crate, Host, Outcome, Verdict
+from proxy.rules import keys, sparse
+from proxy.rules.endpoints import Policy
+from proxy.stores.base import Blob, BlobStore, Observer
+from proxy.upstream.base import Ask, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A tarball to be sent: a stored file, one still arriving, or (for HEAD) only its size."""
+
+    verdict: Verdict
+    sha256: str
+    source: Blob | Fill | None
+    size: int | None
+    collapsed: bool = False
+
+
+class Downloads:
+    def __init__(
+        self,
+        *,
+        answers: Answers,
+        blobs: BlobStore,
+        upstream: Upstream,
+        index_policy: Policy,
+        largest: int,
+        observe: Observer,
+        stored: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`largest`: bytes of a tarball that is still kept. `stored` is called after each new file."""
+        self._answers = answers
+        self._blobs = blobs
+        self._upstream = upstream
+        self._index_policy = index_policy
+        self._largest = largest
+        self._observe = observe
+        self._stored = stored
+        self._fills: dict[str, Fill] = {}
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def get(self, name: str, version: str, sha256: str | None = None, *, head: bool = False) -> Download:
+        """The tarball of a version. With `sha256`, that very file or none.
+
+        Raises `Refused` (404) where the index does not have the version or not with that checksum, and what
+        reading the index or fetching the file raises. Whoever got it gives it back to `done`.
+        """
+        if sha256 is not None:
+            blob = await self._blobs.open(Crate(name, version), sha256)
+            if blob is not None:
+                return Download(Verdict.HIT, sha256, blob, blob.size)
+        release = await self._release(name, version, sha256)
+        blob = await self._blobs.open(release.crate, release.sha256)
+        if blob is not None:
+            return Download(Verdict.HIT, release.sha256, blob, blob.size)
+        if head:
+            return Download(Verdict.MISS, release.sha256, None, await self._size(release.crate))
+        return await self._join(release)
+
+    async def has(self, release: sparse.Release) -> bool:
+        """Whether the very file of this release is stored."""
+        blob = await self._blobs.open(release.crate, release.sha256)
+        if blob is not None:
+            blob.close()
+        return blob is not None
+
+    async def done(self, download: Download) -> None:
+        """The client has what it wanted, or has left."""
+        if isinstance(download.source, Fill):
+            await download.source.leave()
+        elif download.source is not None:
+            download.source.close()
+
+    async def aclose(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def _release(self, name: str, version: str, sha256: str | None) -> sparse.Release:
+        """What the index says of a version. Where it contradicts the client, it is asked afresh, once."""
+        outcome, release = await self._indexed(name, version, no_cache=False)
+        if release is None or sha256 not in (None, release.sha256):
+            outcome, release = await self._indexed(name, version, no_cache=True)
+        if release is not None and sha256 in (None, release.sha256):
+            return release
+        if outcome.verdict is Verdict.STALE:  # an old copy that does not know it yet proves no absence
+            why = f"the stored index file does not have {name} {version}{_with(sha256)} and cannot be renewed now"
+            raise Offline(why) if outcome.detail == "offline" else Faulty(f"{why}; try again")
+        raise Refused(f"crate `{name}` does not have a version `{version}`{_with(sha256)}", status=404)
+
+    async def _indexed(self, name: str, version: str, *, no_cache: bool) -> tuple[Outcome, sparse.Release | None]:
+        read = keys.index_read(sparse.path(name), self._index_policy, no_cache=no_cache)
+        outcome = await self._answers.get(read)
+        if outcome.entry.status != 200:
+            raise Refused(f"crate `{name}` does not exist", status=404)
+        return outcome, sparse.release(outcome.entry.body, version)
+
+    async def _size(self, crate: Crate) -> int | None:
+        target = keys.tarball_target(crate.name, crate.version)
+        answer = await self._upstream.send(Ask(Host.STATIC, "HEAD", target, TARBALL_FIELDS))
+        await answer.aclose()
+        return announced(answer.head, f"the tarball of {crate.name} {crate.version}")
+
+    async def _join(self, release: sparse.Release) -> Download:
+        fill = self._fills.get(release.sha256)
+        collapsed = fill is not None
+        if fill is None:
+            fill = self._fills[release.sha256] = Fill(release.crate, release.sha256, largest=self._largest)
+            task = asyncio.create_task(self._run(release.sha256, fill))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        fill.enter()
+        try:
+            await fill.ready()
+        except BaseException as error:
+            await fill.leave()
+            if isinstance(error, Offline):
+                raise Offline(f"{release.name} {release.version}: {error.detail}") from None
+            raise
+        return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed)
+
+    async def _run(self, sha256: str, fill: Fill) -> None:
+        try:
+            await fill.run(self._upstream, self._blobs, self._observe)
+        finally:
+            del self._fills[sha256]
+        await self._stored()
+
+
+def _with(sha256: str | None) -> str:
+    return "" if sha256 is None else f" with the checksum {sha256}"

@@ -1,0 +1,54 @@
+"""One load for each key at a time; whoever comes meanwhile gets its result.
+
+A load runs in a task of its own: a client that leaves takes nobody along, and what was begun is finished, since
+the next client wants it too. An error is shared with those who wait and not remembered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Flights(Generic[T]):
+    def __init__(self) -> None:
+        self._under_way: dict[str, asyncio.Task[T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    def under_way(self, key: str) -> asyncio.Task[T] | None:
+        return self._under_way.get(key)
+
+    def start(self, key: str, load: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        """The load of this key that is under way, else a new one. Nobody need wait for it."""
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(load())
+            task.add_done_callback(lambda done: self._landed(key, done))
+        return task
+
+    async def join(self, key: str, load: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
+        """The result for this key, and whether the load was another's (collapsed).
+
+        Raises what the load raises. Cancelling this wait does not cancel the load.
+        """
+        collapsed = key in self._under_way
+        return await asyncio.shield(self.start(key, load)), collapsed
+
+    async def aclose(self, patience: float = 0.0) -> None:
+        """Wait `patience` seconds for what is under way, then cancel the rest."""
+        tasks = list(self._under_way.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # seen: an error that nobody waited for is no news to asyncio

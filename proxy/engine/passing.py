@@ -1,0 +1,84 @@
+"""Straight through: changes and private reads with the caller's credentials, and whatever no row has times for.
+
+Nothing here is retried, joined with another request, stored or logged with its fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from proxy.engine.changes import Purging
+from proxy.errors import Error
+from proxy.model import Head, Headers, Host, Selection
+from proxy.rules import headers, names
+from proxy.rules.endpoints import Match
+from proxy.rules.publish import NameReader
+from proxy.upstream.base import Answer, Ask, Upstream
+
+CHANGE_PATIENCE = 65.0
+"""Seconds without a byte of an answer to a change: crates.io itself gives up after 60 (its CDN's limit)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A request on its way through. `body` is None where the client sends none."""
+
+    match: Match
+    method: str
+    target: str
+    headers: Headers
+    body: AsyncIterator[bytes] | None = None
+
+
+class Passing:
+    def __init__(self, *, upstream: Upstream, purging: Purging) -> None:
+        self._upstream = upstream
+        self._purging = purging
+
+    async def read(self, passage: Passage) -> Answer:
+        """Forward a read with the caller's credentials. The caller closes the answer.
+
+        Raises `Faulty`, `Late` or `Offline` where no answer came.
+        """
+        return await self._send(passage, passage.body, patience=None)
+
+    async def change(self, passage: Passage) -> Answer:
+        """Forward a change; where it may have succeeded, the crate's entries must be revalidated from then on.
+
+        They are invalidated in every worker before the answer's first byte is passed on. Raises as `read`.
+        """
+        name = NameReader()
+        body = _noted(passage.body, name.feed) if passage.body is not None else None
+        try:
+            answer = await self._send(passage, body, patience=CHANGE_PATIENCE)
+        except Error:
+            await self._invalidate(passage.match, name)  # it may have arrived all the same
+            raise
+        # A refusal changed nothing; a 5xx may come from behind the change.
+        if not 400 <= answer.head.status < 500:
+            await self._invalidate(passage.match, name)
+        return answer
+
+    async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
+        fields = (*headers.upstream(passage.headers), (b"accept-encoding", b"identity"))
+        return await self._upstream.send(Ask(Host.API, passage.method, passage.target, fields, body, patience))
+
+    async def _invalidate(self, match: Match, name: NameReader) -> None:
+        crate = names.folded(name.name or "") if match.endpoint.name == "publish" else match.crate
+        if match.endpoint.invalidates and crate:
+            await self._purging.changed(Selection(crate=crate))
+
+
+def head_downstream(head: Head) -> Head:
+    """What of an answer's head is passed on; without a Cache-Control of upstream's nobody may keep it."""
+    fields = headers.downstream(head.headers)
+    if headers.value(fields, b"cache-control") is None:
+        fields = (*fields, (b"cache-control", b"no-store"))
+    return Head(head.status, fields)
+
+
+async def _noted(body: AsyncIterator[bytes], note: Callable[[bytes], None]) -> AsyncIterator[bytes]:
+    async for piece in body:
+        note(piece)
+        yield piece

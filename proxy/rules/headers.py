@@ -1,0 +1,124 @@
+"""Which header fields go where, as tables. Names are lower-case bytes.
+
+Requests on rows with a ttl send nothing of the client's: what is not sent cannot poison what is stored.
+"""
+
+from __future__ import annotations
+
+from proxy.model import Headers
+
+# RFC 9110 section 7.6.1, and what old agents still send.
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    )
+)
+
+# What a client says that must not reach upstream: who it is behind us, what would make upstream answer for
+# another host or method, and what this proxy says itself.
+_NOT_UPSTREAM = frozenset(
+    (
+        b"accept-encoding",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"origin",
+        b"referer",
+        b"user-agent",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-forwarded-scheme",
+        b"x-forwarded-server",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-real-ip",
+        b"x-rewrite-url",
+    )
+)
+
+# What upstream says for its own host and hop, not for a mirror's. Date, Age and the two verdict fields are told anew.
+_NOT_DOWNSTREAM = frozenset(
+    (
+        b"age",
+        b"alt-svc",
+        b"cache-status",
+        b"nel",
+        b"report-to",
+        b"reporting-endpoints",
+        b"server",
+        b"strict-transport-security",
+        b"via",
+        b"x-cache",
+        b"x-cache-hits",
+        b"x-frame-options",
+        b"x-served-by",
+        b"x-timer",
+    )
+)
+
+# What is kept of an answer on a row with a ttl; Cache-Control, Date and the rest are ours to say.
+_KEPT = frozenset(
+    (
+        b"access-control-allow-origin",
+        b"content-language",
+        b"content-type",
+        b"date",
+        b"etag",
+        b"last-modified",
+        b"link",
+        b"vary",
+        b"x-content-type-options",
+    )
+)
+
+CONDITIONAL = frozenset(
+    (b"if-match", b"if-modified-since", b"if-none-match", b"if-range", b"if-unmodified-since", b"range")
+)
+CREDENTIALS = frozenset((b"authorization", b"cookie"))
+
+
+def value(headers: Headers, name: bytes) -> bytes | None:
+    """The values of a field joined by a comma (RFC 9110 section 5.3), None where it is absent."""
+    found = [content for field, content in headers if field == name]
+    return b", ".join(found) if found else None
+
+
+def end_to_end(headers: Headers) -> Headers:
+    """Without the hop-by-hop fields and those that Connection names (RFC 9110 section 7.6.1)."""
+    named = {token.strip().lower() for token in (value(headers, b"connection") or b"").split(b",")}
+    return tuple(item for item in headers if item[0] not in HOP_BY_HOP and item[0] not in named)
+
+
+def upstream(headers: Headers) -> Headers:
+    """What of a client's request goes upstream where it is forwarded at all (private, changes, other)."""
+    return tuple(item for item in end_to_end(headers) if item[0] not in _NOT_UPSTREAM)
+
+
+def downstream(headers: Headers) -> Headers:
+    """What of upstream's answer goes to the client where it is passed through."""
+    return tuple(item for item in end_to_end(headers) if item[0] not in _NOT_DOWNSTREAM)
+
+
+def kept(headers: Headers) -> Headers:
+    """What of upstream's answer is stored on a row with a ttl. Never Set-Cookie."""
+    return tuple(item for item in headers if item[0] in _KEPT)
+
+
+def kept_transparently(headers: Headers) -> Headers:
+    """What is stored of an answer that upstream's own headers govern. Never Set-Cookie."""
+    return tuple(item for item in downstream(headers) if item[0] not in (b"set-cookie", b"content-length"))

@@ -1,0 +1,64 @@
+"""From a matched request to what goes upstream and under which key the answer is stored.
+
+The key is the row's name and the upstream target, and a row has one host: two requests with one key always mean
+one upstream target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from proxy.rules import names, paths
+from proxy.rules.endpoints import BY_NAME, Endpoint, Kind, Match, Policy, policy
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a client wants to read, with all that decides about it. `tag` is the folded crate name or ""."""
+
+    endpoint: Endpoint
+    policy: Policy
+    target: str
+    tag: str
+    no_cache: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.endpoint.name} {self.target}"
+
+
+def target(match: Match) -> str:
+    """Path and query on the row's host. What a row's answer does not depend on is not in it."""
+    row, parameters = match.endpoint, match.parameters
+    if row.kind is Kind.INDEX:
+        return "/" + parameters["index"]
+    if row.kind is Kind.HTML:
+        return readme_target(parameters["crate"], parameters["version"])
+    path = match.path
+    if row.folded:
+        crate = parameters["crate"]
+        prefix = "/api/v1/crates/"
+        path = prefix + names.folded(crate) + path[len(prefix) + len(crate) :]
+    return paths.target(path, match.query)
+
+
+def readme_target(crate: str, version: str) -> str:
+    """Where the static host has a README: its own layout, with `+` escaped as crates.io itself writes it."""
+    return f"/readmes/{crate}/{crate}-{quote(version, safe='')}.html"
+
+
+def tarball_target(crate: str, version: str) -> str:
+    """Where the static host has a tarball."""
+    return f"/crates/{crate}/{crate}-{quote(version, safe='')}.crate"
+
+
+def read(match: Match, chosen: Policy, *, no_cache: bool = False) -> Read:
+    return Read(match.endpoint, chosen, target(match), match.crate, no_cache)
+
+
+def index_read(index_path: str, chosen: Policy | None = None, *, no_cache: bool = False) -> Read:
+    """The read of an index file that this proxy itself wants. `index_path` as `sparse.path` gives it."""
+    row = BY_NAME["index"]
+    match = Match(row, "/index/" + index_path, (), {"index": index_path})
+    return read(match, chosen or policy(row, ()), no_cache=no_cache)

@@ -1,0 +1,59 @@
+"""How an answer was come by, in the words of RFC 9211 and of X-Cache; and how long a client may keep it."""
+
+from __future__ import annotations
+
+import math
+
+from proxy.model import Outcome, Verdict
+
+CACHE = "crates-proxy"
+FOR_EVER = "public, max-age=31536000, immutable"
+_A_YEAR = 31_536_000
+
+
+def cache_status(outcome: Outcome) -> bytes:
+    """The Cache-Status field (RFC 9211 section 2)."""
+    parts = [CACHE]
+    if outcome.forwarded:
+        parts.append(f"fwd={outcome.forwarded}")
+        if outcome.forwarded_status is not None:
+            parts.append(f"fwd-status={outcome.forwarded_status}")
+        if outcome.collapsed:
+            parts.append("collapsed")
+        elif outcome.stored and outcome.verdict is Verdict.MISS:
+            parts.append("stored")
+    else:
+        parts += ["hit", f"ttl={_whole(outcome.fresh_for)}"]
+    if outcome.detail:
+        parts.append(f"detail={outcome.detail}")
+    return "; ".join(parts).encode("ascii")
+
+
+def tarball_status(verdict: Verdict, *, collapsed: bool, stored: bool) -> bytes:
+    """The Cache-Status field of a tarball, which never becomes stale."""
+    if verdict is Verdict.HIT:
+        return f"{CACHE}; hit; ttl={_A_YEAR}".encode("ascii")
+    if collapsed:
+        return f"{CACHE}; fwd=uri-miss; collapsed".encode("ascii")
+    return f"{CACHE}; fwd=uri-miss{'; stored' if stored else ''}".encode("ascii")
+
+
+def refused(detail: str) -> bytes:
+    """The Cache-Status field of an error of our own: `offline`, `throttled`, or nothing to tell."""
+    return f"{CACHE}; detail={detail}".encode("ascii") if detail else f"{CACHE}; fwd=uri-miss".encode("ascii")
+
+
+PASSED = f"{CACHE}; fwd=bypass".encode("ascii")
+
+
+def cache_control(outcome: Outcome) -> bytes:
+    """Cache-Control on rows with a ttl: our ttl while it is fresh, so that caches behind us agree with our Age."""
+    if outcome.verdict is Verdict.MISS and not outcome.stored:
+        return b"no-store"
+    if outcome.fresh_for <= 0:
+        return b"no-cache"
+    return f"public, max-age={_whole(outcome.age + outcome.fresh_for + 0.5)}".encode("ascii")
+
+
+def _whole(seconds: float) -> int:
+    return math.floor(min(seconds, float(_A_YEAR)))

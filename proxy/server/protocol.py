@@ -1,0 +1,149 @@
+"""One connection of HTTP/1.1: uvicorn's httptools protocol, with what a public cache needs put right.
+
+    offers      an offer to leave HTTP/1.1 (cargo makes one with every request) is ignored, its body is not lost
+    trailers    fields that follow a chunked body never become fields of the request
+    refusals    are JSON, come in their turn behind pipelined answers, and are no news for the log
+    draining    a connection whose first request is still on its way may send it
+
+It knows bytes and ASGI scopes. It knows nothing of routes, caching or settings.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from asyncio import Transport
+from email.utils import formatdate
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+log = logging.getLogger("proxy.server")
+
+# A server may ignore Upgrade (RFC 9110 section 7.8). cargo and curl offer h2c with these on plain HTTP.
+OFFER = frozenset({b"upgrade", b"http2-settings"})
+
+# How long a connection that has not sent its request may still do so once the server drains: seconds. Longer
+# than a round trip over an office line, much shorter than any drain timeout.
+GRACE = 1.0
+
+
+class Protocol(HttpToolsProtocol):
+    in_head = False
+    draining = False
+    refusal = b""
+    answering: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if self.client is not None:  # An IPv4 client of a dual-stack socket is written as IPv4 (RFC 4291 2.5.5.2).
+            self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)  # This tells the newest request only.
+        if self.answering is not None and not self.answering.response_complete:
+            self.answering.disconnected = True
+            self.answering.message_event.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self.refusal:
+            return
+        try:
+            self._feed(data)
+        except httptools.HttpParserCallbackError:
+            self.refuse(400, "The target of the request is not a path.")
+        except httptools.HttpParserError as error:
+            self.refuse(400, f"This is not a valid HTTP/1.1 request: {error}.")
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """The parser stops behind a head that offers an upgrade, having taken the body for another protocol.
+        A new parser reads the same head without the offer, and goes on with the bytes behind it."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stop:
+                if self.scope["method"] == "CONNECT":
+                    self.refuse(400, "CONNECT is not served here: this is a mirror, not an open proxy.")
+                    return
+                head = f"{self.scope['method']} {self.url.decode()} HTTP/{self.parser.get_http_version()}".encode()
+                fields = [b"%b: %b" % field for field in self.headers]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(b"\r\n".join([head, *fields, b"", b""]))
+                data = memoryview(data)[stop.args[0] :]
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name, value = name.lower(), value.rstrip(b" \t")
+        if not self.in_head or name in OFFER:
+            return  # A trailer may not be merged into the fields (RFC 9110 section 6.5.1).
+        if name == b"connection":
+            tokens = [token.strip() for token in value.split(b",")]
+            value = b", ".join([token for token in tokens if token and token.lower() not in OFFER])
+            if not value:
+                return
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        if self.parser.should_upgrade():
+            self.scope["method"] = self.parser.get_method().decode()
+            return
+        super().on_headers_complete()
+        if self.draining:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        last = not self.pipeline
+        super().on_response_complete()
+        if last and self.refusal and not self.transport.is_closing():
+            self._write_refusal()
+
+    def refuse(self, status: int, detail: str) -> None:
+        """Answer what cannot be parsed, once every request before it is answered, and close. Whatever else
+        arrives on the connection is ignored."""
+        log.debug("refused a request: %d %s", status, detail)
+        body = json.dumps({"errors": [{"detail": detail}]}, separators=(",", ":")).encode()
+        head = [
+            STATUS_LINE[status],
+            b"date: %b\r\n" % formatdate(time.time(), usegmt=True).encode(),
+            b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body),
+        ]
+        self.refusal = b"".join([*head, body])
+        cycle = self.cycle
+        if self.answering is None or (cycle.response_complete and not cycle.more_body):
+            self._write_refusal()
+        elif cycle.more_body and self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()  # The fault is in the body of a request whose turn has not come.
+        elif cycle.more_body and not cycle.response_started:
+            self._write_refusal()
+        elif cycle.more_body:
+            self.transport.close()  # It is being answered: the answer cannot be taken back, only cut short.
+
+    def _write_refusal(self) -> None:
+        self.transport.write(self.refusal)
+        self.transport.close()
+
+    def shutdown(self) -> None:
+        self.draining = True
+        if self.answering is None or self.in_head:
+            self.loop.call_later(GRACE, super().shutdown)
+        else:
+            super().shutdown()

@@ -1,0 +1,143 @@
+"""One worker: uvicorn on sockets that others have bound, with our protocol, our words and an orderly end.
+
+It knows uvicorn and signals. It knows nothing of routes or settings, nor of other workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from proxy.errors import Error, SettingsError
+from proxy.server.lifespan import Lifespan
+from proxy.server.protocol import Protocol
+from proxy.server.sockets import url
+
+log = logging.getLogger("proxy")
+
+App = Callable[..., Any]  # An ASGI application: uvicorn and starlette write its type differently.
+
+
+@dataclass(frozen=True)
+class Tls:
+    cert: str
+    key: str = ""
+
+
+def announced(sockets: Sequence[socket.socket], tls: Tls | None) -> None:
+    """The line that tells people, scripts and tests that the proxy serves, and where."""
+    log.info("crates-proxy: serving on %s", url(sockets[0], tls=tls is not None))
+
+
+def ignored(app: App) -> None:
+    """Nobody wants to know that the server drains."""
+
+
+def serve(
+    make_app: Callable[[], App],
+    *,
+    sockets: Sequence[socket.socket],
+    tls: Tls | None = None,
+    drain_timeout: float = 30.0,
+    on_ready: Callable[[], None] | None = None,
+    on_drain: Callable[[App], None] = ignored,
+) -> int:
+    """Serve until SIGTERM or SIGINT, then finish what is under way and return the exit status: 0, or 1 where the
+    app did not start (the reason is logged). A second SIGINT does not wait.
+
+    on_ready is called once connections are accepted; by default it logs the line that says so. on_drain is called
+    with the app at the first signal, before the sockets close. What make_app raises is raised.
+    """
+    app = make_app()
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=math.ceil(drain_timeout),
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=(tls.key or None) if tls else None,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError([f"server.tls_cert, server.tls_key: cannot be used: {error}"]) from error
+    config.lifespan_class = Lifespan
+    logging.getLogger("uvicorn.error").addFilter(_not_cancelled)
+    server = Server(
+        config,
+        on_ready=on_ready or (lambda: announced(sockets, tls)),
+        on_drain=lambda: on_drain(app),
+    )
+    try:
+        server.run(sockets=list(sockets))
+    except SystemExit:
+        return 1
+    finally:
+        logging.getLogger("uvicorn.error").removeFilter(_not_cancelled)
+    return 0
+
+
+class Server(uvicorn.Server):
+    lifespan: Lifespan
+
+    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.on_ready = on_ready
+        self.on_drain = on_drain
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets=sockets)
+        except OSError as error:
+            await self.lifespan.shutdown()
+            log.error("crates-proxy cannot listen: %s", error)
+            raise SystemExit(1) from error
+        except SystemExit:
+            self._tell(self.lifespan.failure)
+            raise
+        self.on_ready()
+
+    def _tell(self, failure: BaseException | str | None) -> None:
+        if isinstance(failure, Error):
+            log.error("crates-proxy did not start: %s", failure.detail)
+        elif isinstance(failure, BaseException):
+            log.error("crates-proxy did not start", exc_info=failure)
+        else:
+            log.error("crates-proxy did not start: %s", failure)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.on_drain()
+        await asyncio.sleep(0)  # What the kernel has queued is accepted in this turn of the loop.
+        await super().shutdown(sockets=sockets)
+        if self.lifespan.failure is not None:
+            log.error("crates-proxy did not stop cleanly: %s", self.lifespan.failure)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Unlike uvicorn's, this does not raise the signal again at the end: a drained server exits with 0."""
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def _not_cancelled(record: logging.LogRecord) -> bool:
+    """A request that is cut off at the end of the drain timeout is told once, without a traceback for each."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

@@ -1,0 +1,154 @@
+"""Several workers of one server: starts them, replaces one that dies, and ends them in order.
+
+The supervisor accepts nothing. It keeps the listening sockets open, so that what the kernel has queued for a
+worker that died waits for the one that takes its place. It knows processes; it knows neither HTTP nor the app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from proxy.server import sockets
+from proxy.server.serving import App, Tls, announced, ignored, serve
+from proxy.server.worker import Job
+
+log = logging.getLogger("proxy")
+
+# A worker that lived this long was well: whatever killed it is no reason to wait before the next one. Seconds.
+STEADY = 10.0
+# Then 0, 0.2, 0.4 ... seconds between attempts, no more than this.
+PAUSE, LONGEST_PAUSE = 0.1, 5.0
+# So many workers in a row that die before they serve are no accident. About 1.5 s of pauses, which is how long
+# connections to this worker's socket wait for nothing.
+ATTEMPTS = 5
+# After the drain timeout, for the workers to close their stores. Seconds.
+MARGIN = 5.0
+
+
+def run(
+    make_app: Callable[[Any], App],
+    settings: Any,
+    *,
+    groups: Sequence[Sequence[socket.socket]],
+    tls: Tls | None = None,
+    drain_timeout: float = 30.0,
+    on_drain: Callable[[App], None] = ignored,
+) -> int:
+    """Serve with one worker a group of sockets until SIGTERM or SIGINT, and return the exit status.
+
+    One worker is this process. Several are processes of their own, in which nothing is configured when
+    `make_app(settings)` is called, not even logging; make_app, settings and on_drain must be picklable.
+    """
+    if len(groups) == 1:
+        return serve(
+            lambda: make_app(settings),
+            sockets=groups[0],
+            tls=tls,
+            drain_timeout=drain_timeout,
+            on_drain=on_drain,
+        )
+    job = Job(make_app, settings, tls, drain_timeout, on_drain)
+    return asyncio.run(Supervisor(job, groups).run())
+
+
+class Supervisor:
+    def __init__(self, job: Job, groups: Sequence[Sequence[socket.socket]]) -> None:
+        self.job = job
+        self.groups = groups
+        self.stopping = asyncio.Event()
+        self.processes: set[Process] = set()
+        self.waiting_for = len(groups)  # workers that have not served yet
+
+    async def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        keepers = [asyncio.create_task(self._keep(group)) for group in self.groups]
+        stopped = asyncio.create_task(self.stopping.wait())
+        await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
+        status = 0 if self.stopping.is_set() else 1  # A keeper that ends by itself has given up.
+        self._stop()
+        sockets.close(self.groups)  # Now the workers hold the only ones, and nobody queues in vain.
+        _, late = await asyncio.wait(keepers, timeout=self.job.drain_timeout + MARGIN)
+        if late:
+            log.error("crates-proxy: %d workers did not end in time and were killed", len(late))
+            self._signal(signal.SIGKILL)
+        await asyncio.gather(stopped, *keepers)
+        return status
+
+    def _stop(self) -> None:
+        """The second time somebody is impatient: workers take a second SIGINT for an order not to wait."""
+        self._signal(signal.SIGINT if self.stopping.is_set() else signal.SIGTERM)
+        self.stopping.set()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    async def _keep(self, group: Sequence[socket.socket]) -> None:
+        """Sees that somebody serves these sockets. Returns when the server ends, or when it is of no use."""
+        failures = short_lives = 0
+        while not self.stopping.is_set():
+            born = time.monotonic()
+            served, process = await self._life(group)
+            if self.stopping.is_set():
+                return
+            failures = 0 if served else failures + 1
+            short_lives = 0 if time.monotonic() - born > STEADY else short_lives + 1
+            log.warning("crates-proxy: worker %d ended with %s", process.pid, _told(process.returncode))
+            # One that ends by itself at the first start has said why, and the next would say the same.
+            if failures == ATTEMPTS or (not served and self.waiting_for and process.returncode == 1):
+                log.error("crates-proxy: workers do not start; giving up")
+                return
+            pause = min(PAUSE * 2 ** (short_lives - 1), LONGEST_PAUSE) if short_lives > 1 else 0.0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), pause)
+
+    async def _life(self, group: Sequence[socket.socket]) -> tuple[bool, Process]:
+        """One worker, from its start to its end; whether it has served."""
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        descriptors = [theirs.fileno(), *(sock.fileno() for sock in group)]
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-c"),
+                f"from proxy.server.worker import main; main{(*descriptors,)}",
+                stdin=DEVNULL,
+                pass_fds=descriptors,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            )
+        self.processes.add(process)
+        if self.stopping.is_set():
+            process.terminate()
+        try:
+            writer.write(self.job.packed())
+            served = bool(await reader.read(1))
+            if served:
+                self._serves()
+            await process.wait()
+        except ConnectionError:
+            served = False
+            await process.wait()
+        finally:
+            self.processes.discard(process)
+            writer.close()
+        return served, process
+
+    def _serves(self) -> None:
+        self.waiting_for -= 1
+        if self.waiting_for == 0:
+            announced(self.groups[0], self.job.tls)
+
+
+def _told(status: int | None) -> str:
+    return f"signal {-status}" if status is not None and status < 0 else f"exit status {status}"

@@ -1,0 +1,65 @@
+"""Entries and marks as bytes, for stores that keep bytes. It knows nothing of where they are kept.
+
+The layout is part of the store's format version (`stores.envelope`): a change here is a new version there.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import orjson
+
+from proxy.model import Entry, Mark
+
+_LENGTH = struct.Struct("<I")
+_TIMES = struct.Struct("<dd")
+
+
+def encoded(entry: Entry) -> bytes:
+    """An entry as bytes: the length of the facts, the facts as JSON, the body."""
+    facts = orjson.dumps(
+        [
+            entry.key,
+            entry.status,
+            [[name.decode("latin-1"), value.decode("latin-1")] for name, value in entry.headers],
+            entry.etag,
+            entry.requested_at,
+            entry.responded_at,
+            entry.initial_age,
+            entry.lifetime,
+            entry.validated,
+        ]
+    )
+    return b"".join((_LENGTH.pack(len(facts)), facts, entry.body))
+
+
+def decoded(value: bytes) -> Entry | None:
+    """The entry of `encoded`; None for anything else."""
+    try:
+        end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
+        key, status, fields, etag, requested_at, responded_at, initial_age, lifetime, validated = orjson.loads(
+            value[_LENGTH.size : end]
+        )
+        return Entry(
+            key=key,
+            status=status,
+            headers=tuple((name.encode("latin-1"), content.encode("latin-1")) for name, content in fields),
+            body=value[end:],
+            etag=etag,
+            requested_at=requested_at,
+            responded_at=responded_at,
+            initial_age=initial_age,
+            lifetime=lifetime,
+            validated=validated,
+        )
+    except (struct.error, ValueError, TypeError, AttributeError):
+        return None
+
+
+def encoded_mark(mark: Mark) -> bytes:
+    return _TIMES.pack(mark.changed, mark.purged)
+
+
+def decoded_mark(value: bytes) -> Mark | None:
+    """The mark of `encoded_mark`; None for anything else."""
+    return Mark(*_TIMES.unpack(value)) if len(value) == _TIMES.size else None

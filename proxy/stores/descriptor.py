@@ -1,0 +1,73 @@
+"""An open file that is read at offsets by a loop which must not wait for the disk. It knows no path."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from proxy.stores.threads import Threads
+
+# Above this a copy out of the page cache takes long enough to hold up everyone else on the loop.
+_AT_ONCE = 256 * 1024
+# Linux only; elsewhere each read goes to a thread.
+_NOWAIT = getattr(os, "RWF_NOWAIT", None)
+
+
+class Descriptor:
+    """Closed when nobody holds it any more.
+
+    Whoever reads in a thread holds it meanwhile: closed under that read, its number would be another file's.
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self.number)
+
+
+async def read(threads: Threads, held: Descriptor, offset: int, size: int, end: int) -> bytes:
+    """At most `size` bytes from `offset`, fewer only at `end`: from the page cache at once, else in a thread."""
+    size = min(size, end - offset)
+    if size <= 0:
+        return b""
+    found = _cached(held, offset, size) if size <= _AT_ONCE else b""
+    if len(found) == size:
+        return found
+    return found + await threads.run(_read, held, offset + len(found), size - len(found))
+
+
+def _cached(held: Descriptor, offset: int, size: int) -> bytes:
+    if _NOWAIT is None:  # pragma: no cover
+        return b""
+    buffer = bytearray(size)
+    try:
+        count = os.preadv(held.number, [buffer], offset, _NOWAIT)
+    except OSError:
+        return b""  # not in memory (EAGAIN), or a file system without this call (EOPNOTSUPP)
+    return bytes(buffer) if count == size else bytes(memoryview(buffer)[:count])
+
+
+def _read(held: Descriptor, offset: int, size: int) -> bytes:
+    pieces = []
+    while size:
+        piece = os.pread(held.number, size, offset)
+        if not piece:
+            raise OSError(errno.EIO, "the file is shorter than it was")
+        pieces.append(piece)
+        offset += len(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def write(held: Descriptor, offset: int, data: bytes) -> None:
+    """All of `data` at `offset`. It blocks."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(held.number, view, offset)
+        offset += count
+        view = view[count:]

@@ -1,0 +1,159 @@
+"""The embedded store: values in a diskcache directory, for the processes of one machine.
+
+It knows nothing of entries or freshness; `keep` is all it knows of time. What fails on the disk is absent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from proxy.model import Health, Selection, State
+from proxy.stores import envelope, selecting
+from proxy.stores.base import Observer
+from proxy.stores.database import FAULTS, Database
+from proxy.stores.faults import Faults
+from proxy.stores.threads import Threads
+
+T = TypeVar("T")
+
+# SQLite needs room for its log (up to 4 MiB, outside of all accounting) even to delete: without it a full
+# disk stays full.
+RESERVE = 16 * 2**20
+_HEALTH_SECONDS = 0.5
+_BATCH = 64
+
+
+class DiskStore:
+    """A `Store`. Several processes may open the same directory."""
+
+    def __init__(self, directory: Path, name: str, observer: Observer) -> None:
+        self._directory = directory
+        self._name = name
+        self._faults = Faults(name, observer)
+        self._database = Database(directory, envelope.VERSION, lambda what: observer(name, what))
+        self._threads = Threads(name)
+
+    @classmethod
+    def opened(cls, directory: Path, name: str, observer: Observer) -> DiskStore:
+        """Open or create the store. It blocks, and may be called in any thread.
+
+        A damaged database is set aside and told. OSError where the directory cannot be used at all. `observer`
+        must bear a call from another thread: damage that shows later is told from the thread that met it.
+        """
+        return cls(directory, name, observer)
+
+    async def get(self, key: str) -> bytes | None:
+        frame = await self._attempt("get", lambda cache: cache.get(key), None)
+        return envelope.unframed(key, frame) if type(frame) is bytes else None
+
+    async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
+        def put(cache: Any) -> bool:
+            room = os.statvfs(self._directory)
+            if room.f_bavail * room.f_frsize < RESERVE + len(value):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return bool(cache.set(key, envelope.framed(key, value), expire=keep, tag=tag))
+
+        if not await self._attempt("put", put, False):
+            # What was last put is lost; what was put before it must not be taken for it.
+            await self.delete(key)
+
+    async def delete(self, key: str) -> None:
+        await self._attempt("delete", lambda cache: cache.delete(key), False)
+
+    async def purge(self, selection: Selection) -> int:
+        return await self._attempt("purge", lambda cache: _purged(cache, selection), 0)
+
+    async def count(self, selection: Selection) -> int:
+        return await self._attempt("count", lambda cache: _count(cache, selection), 0)
+
+    async def health(self) -> Health:
+        try:
+            async with asyncio.timeout(_HEALTH_SECONDS):
+                await self._attempt("get", lambda cache: cache.get(""), None)
+        except TimeoutError:
+            return Health(self._name, State.DEGRADED, f"{self._directory} does not answer")
+        detail = self._faults.detail
+        return Health(self._name, State.DEGRADED if detail else State.OK, detail)
+
+    async def aclose(self) -> None:
+        await self._threads.aclose(self._database.close)
+
+    async def volume(self) -> int:
+        """Bytes on the disk, near enough; 0 while the disk fails. It costs two short queries, not a scan."""
+        return await self._attempt("volume", lambda cache: int(cache.volume()), 0)
+
+    async def trim(self, want: int) -> int:
+        """Drop the values that were stored longest ago until `want` bytes are freed; how many were."""
+        return await self._attempt("trim", lambda cache: _trimmed(cache, want), 0)
+
+    async def _attempt(self, doing: str, do: Callable[[Any], T], failed: T) -> T:
+        try:
+            result = await self._threads.run(self._database.attempt, do)
+        except FAULTS as error:
+            self._faults.failed(doing, _kind(error), f"{type(error).__name__}: {error}")
+            return failed
+        self._faults.worked(doing)
+        return result
+
+
+def _kind(error: BaseException) -> str:
+    number = error.errno if isinstance(error, OSError) else getattr(error, "sqlite_errorcode", "")
+    return f"{type(error).__name__} {number}"
+
+
+def _where(selection: Selection) -> tuple[str, list[Any]]:
+    where: list[str] = ["rowid > ?"]
+    args: list[Any] = [0]
+    if selection.endpoint is not None:
+        first = selecting.prefix(selection.endpoint)
+        where.insert(0, "key >= ? AND key < ?")
+        args[:0] = [first, first[:-1] + chr(ord(first[-1]) + 1)]
+    if selection.crate is not None:
+        where.insert(0, "tag = ?")
+        args.insert(0, selection.crate)
+    return " AND ".join(where), args
+
+
+def _purged(cache: Any, selection: Selection) -> int:
+    cache.expire()  # what is past its time is no value, and does not count
+    # diskcache itself selects by tag or all; this is its own loop of short transactions, with more to choose.
+    where, args = _where(selection)
+    select = f"SELECT rowid, filename FROM Cache WHERE {where} ORDER BY rowid LIMIT ?"
+    return int(cache._select_delete(select, [*args, _BATCH], arg_index=len(args) - 1))
+
+
+def _count(cache: Any, selection: Selection) -> int:
+    where, args = _where(selection)
+    select = f"SELECT COUNT(*) FROM Cache WHERE {where} AND (expire_time IS NULL OR expire_time > ?)"
+    ((count,),) = cache._sql(select, [*args, time.time()]).fetchall()
+    return int(count)
+
+
+def _trimmed(cache: Any, want: int) -> int:
+    freed = 0
+    while freed < want:
+        with cache._transact() as (sql, cleanup):
+            rows = sql(
+                "SELECT rowid, size + COALESCE(LENGTH(value), 0) + LENGTH(key), filename"
+                " FROM Cache ORDER BY store_time LIMIT ?",
+                (_BATCH,),
+            ).fetchall()
+            if not rows:
+                break
+            for row, size, filename in rows:
+                if freed >= want:
+                    break
+                sql("DELETE FROM Cache WHERE rowid = ?", (row,))
+                cleanup(filename)
+                freed += size
+    with contextlib.suppress(sqlite3.Error):
+        cache._sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    return freed

@@ -1,0 +1,112 @@
+"""Where blobs lie on the disk. It knows names and files, not whose they are. All of it blocks.
+
+    DIR/ab/REST       a published file, named after its SHA-256 and nothing else
+    DIR/tmp/          files being filled, each locked by the process that fills it
+    DIR/corrupt/      the last few files that were not what their record said
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from proxy.stores.database import secured
+from proxy.stores.descriptor import Descriptor
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_KEPT_ASIDE = 8
+
+
+def is_sha256(text: str) -> bool:
+    return _SHA256.fullmatch(text) is not None
+
+
+class Files:
+    def __init__(self, directory: Path, min_free: int) -> None:
+        self.directory = directory.absolute()
+        self._min_free = min_free
+        self._temporary = self.directory / "tmp"
+        self._corrupt = self.directory / "corrupt"
+        for needed in (self.directory, self._temporary, self._corrupt):
+            secured(needed)
+
+    def path(self, sha256: str) -> Path:
+        """Where this file is published. Anything but a SHA-256 names no file (ValueError)."""
+        if not is_sha256(sha256):
+            raise ValueError("not a SHA-256 in lower-case hexadecimal")
+        return self.directory / sha256[:2] / sha256[2:]
+
+    def check_room(self, size: int = 0) -> None:
+        """OSError (ENOSPC) where `size` more bytes would leave less than `min_free`."""
+        room = os.statvfs(self.directory)
+        if room.f_bavail * room.f_frsize < self._min_free + size:
+            raise OSError(errno.ENOSPC, "less than cache.min_free would be left", str(self.directory))
+
+    def temporary(self) -> tuple[Descriptor, Path]:
+        """A new file to fill, open for reading and writing."""
+        secured(self._temporary)
+        while True:
+            path = self._temporary / f"{os.getpid()}-{secrets.token_hex(8)}"
+            held = Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            # A sweep may come between the two calls: then it has the lock, or the file has no name any more.
+            if _lock(held) and os.fstat(held.number).st_nlink:
+                return held, path
+
+    def opened(self, sha256: str) -> tuple[Descriptor, int]:
+        """The published file and its size."""
+        held = Descriptor(os.open(self.path(sha256), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        return held, os.fstat(held.number).st_size
+
+    def publish(self, temporary: Path, sha256: str) -> None:
+        path = self.path(sha256)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        os.replace(temporary, path)
+
+    def remove(self, sha256: str) -> None:
+        self.path(sha256).unlink(missing_ok=True)
+
+    def set_aside(self, sha256: str) -> None:
+        """Keep a published file where nobody is served from it; only the last few of them stay."""
+        secured(self._corrupt)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.path(sha256), self._corrupt / f"{time.time_ns()}-{sha256}")
+        for old in sorted(self._corrupt.iterdir())[:-_KEPT_ASIDE]:
+            old.unlink(missing_ok=True)
+
+    def is_whole(self, sha256: str) -> bool:
+        """Is the published file what its name says? It reads all of it."""
+        with self.path(sha256).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+    def published(self) -> Iterator[tuple[str, float, int]]:
+        """All published files: SHA-256, time of the last change, size."""
+        for directory in self.directory.glob("[0-9a-f][0-9a-f]"):
+            for entry in os.scandir(directory):
+                if is_sha256(directory.name + entry.name):
+                    with contextlib.suppress(FileNotFoundError):
+                        stat = entry.stat(follow_symlinks=False)
+                        yield directory.name + entry.name, stat.st_mtime, stat.st_size
+
+    def sweep(self) -> None:
+        """Remove the temporary files that no living process fills, in whatever container it lives."""
+        for path in self._temporary.iterdir():
+            with contextlib.suppress(OSError):
+                held = Descriptor(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
+                if _lock(held):
+                    path.unlink()
+
+
+def _lock(held: Descriptor) -> bool:
+    try:
+        fcntl.flock(held.number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

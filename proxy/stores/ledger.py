@@ -1,0 +1,190 @@
+"""What is stored under which checksum: one row for each file, and the sum of their sizes.
+
+Its transactions are also what orders the files themselves: a file is published and removed inside of one, so
+that row and file agree for everyone who reads the row. It knows no path. All of it blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+
+from proxy.model import Crate
+from proxy.rules import names
+from proxy.stores.database import Database
+
+T = TypeVar("T")
+
+VERSION = 1
+_BLOB = "blob "  # and the SHA-256
+_BLOBS = "key >= 'blob ' AND key < 'blob!'"
+_TOTAL = "total"
+# Rows in one transaction; other processes wait for its end.
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`crate` is None for a file that was found without a row: it is whose its first reader proves it to be.
+
+    The time of its last use is a column of the row, because eviction goes by it.
+    """
+
+    crate: Crate | None
+    size: int
+    stored: float
+
+
+class Ledger:
+    """`remove` drops the file of a SHA-256 and must bear that there is none."""
+
+    def __init__(self, directory: Path, told: Callable[[str], None], remove: Callable[[str], None]) -> None:
+        self._database = Database(directory, VERSION, told)
+        self._remove = remove
+
+    def get(self, sha256: str) -> Record | None:
+        return self._database.attempt(lambda cache: _unpacked(cache.get(_BLOB + sha256)))
+
+    def add(self, sha256: str, record: Record, used: float, publish: Callable[[], None]) -> None:
+        """Write the row, then `publish` the file; where that raises there is no row."""
+        self._transact(lambda cache: self._added(cache, sha256, record, used, publish))
+
+    def drop(self, sha256: str, remove: Callable[[str], None], unless: Callable[[], bool]) -> bool:
+        """Drop the row and `remove` the file, `unless` the reason for that is gone by now; was it dropped?"""
+
+        def drop(cache: Any) -> bool:
+            record = _unpacked(cache.get(_BLOB + sha256))
+            if record is None or unless():
+                return False
+            self._dropped(cache, sha256, record, remove)
+            return True
+
+        return self._transact(drop)
+
+    def adopt(self, sha256: str, size: int, used: float) -> None:
+        """Give a row to a file that has none."""
+
+        def adopt(cache: Any) -> None:
+            if cache.get(_BLOB + sha256) is None:
+                self._added(cache, sha256, Record(None, size, used), used, lambda: None)
+
+        self._transact(adopt)
+
+    def touch(self, moments: Mapping[str, float]) -> None:
+        """These files were used at these times."""
+        pending = [(moment, _BLOB + sha256, moment) for sha256, moment in moments.items()]
+        update = "UPDATE Cache SET store_time = ? WHERE key = ? AND store_time < ?"
+        for start in range(0, len(pending), _BATCH):
+            batch = pending[start : start + _BATCH]
+            self._transact(lambda cache, batch=batch: [cache._sql(update, row) for row in batch])
+
+    def evict(self, want: int, pinned: Callable[[str], bool]) -> tuple[int, int]:
+        """Drop the least recently used until `want` bytes are freed; how many files and bytes that were."""
+        count = freed = skipped = 0
+        while freed < want:
+            rows = self._database.attempt(lambda cache, past=skipped: _oldest(cache, past))
+            if not rows:
+                break
+            passed = {sha256 for sha256 in rows if pinned(sha256)}
+            skipped += len(passed)
+            for sha256 in rows:
+                if freed < want and sha256 not in passed:
+                    size = self._transact(lambda cache, sha256=sha256: self._evicted(cache, sha256))
+                    count, freed = count + (size is not None), freed + (size or 0)
+        return count, freed
+
+    def purge(self, crate: str | None) -> int:
+        """Drop all files of a crate (folded), or all; how many."""
+        where, args = (_BLOBS, []) if crate is None else ("tag = ?", [crate])
+        select = f"SELECT key FROM Cache WHERE {where}"
+        rows = self._database.attempt(lambda cache: cache._sql(select, args).fetchall())
+        return sum(
+            self._transact(lambda cache, key=key: self._evicted(cache, key.removeprefix(_BLOB))) is not None
+            for (key,) in rows
+        )
+
+    def total(self) -> int:
+        """Bytes of all files."""
+        return self._database.attempt(lambda cache: int(cache.get(_TOTAL, 0)))
+
+    def reconcile(self, files: Iterable[tuple[str, float, int]], exists: Callable[[str], bool]) -> None:
+        """Make rows and files agree after a crash: `files` are SHA-256, time and size of what is on the disk."""
+        rows = self._database.attempt(_snapshot)
+        total = rows.pop(_TOTAL, 0)
+        known = {key.removeprefix(_BLOB): _size(value) for key, value in rows.items()}
+        if total != sum(known.values()):
+            # The difference, because others may be adding to both meanwhile.
+            self._transact(lambda cache: cache.incr(_TOTAL, sum(known.values()) - total))
+        found = {sha256: (changed, size) for sha256, changed, size in files}
+        for sha256 in known.keys() - found.keys():
+            self.drop(sha256, self._remove, unless=lambda sha256=sha256: exists(sha256))
+        for sha256 in found.keys() - known.keys():
+            changed, size = found[sha256]
+            if exists(sha256):
+                self.adopt(sha256, size, changed)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._database.close()
+
+    def _transact(self, do: Callable[[Any], T]) -> T:
+        def transact(cache: Any) -> T:
+            with cache.transact():
+                return do(cache)
+
+        return self._database.attempt(transact)
+
+    def _added(
+        self, cache: Any, sha256: str, record: Record, used: float, publish: Callable[[], None]
+    ) -> None:
+        before = _size(cache.get(_BLOB + sha256))
+        tag = "" if record.crate is None else names.folded(record.crate.name)
+        cache.set(_BLOB + sha256, _packed(record), tag=tag)
+        cache._sql("UPDATE Cache SET store_time = ? WHERE key = ?", (used, _BLOB + sha256))
+        cache.incr(_TOTAL, record.size - before)
+        publish()
+
+    def _evicted(self, cache: Any, sha256: str) -> int | None:
+        value = cache.get(_BLOB + sha256)
+        if value is None:
+            return None  # another process was quicker
+        return self._dropped(cache, sha256, _unpacked(value), self._remove)
+
+    def _dropped(self, cache: Any, sha256: str, record: Record | None, remove: Callable[[str], None]) -> int:
+        size = 0 if record is None else record.size
+        cache.delete(_BLOB + sha256)
+        cache.incr(_TOTAL, -size)
+        remove(sha256)
+        return size
+
+
+def _oldest(cache: Any, past: int) -> list[str]:
+    select = f"SELECT key FROM Cache WHERE {_BLOBS} ORDER BY store_time LIMIT ? OFFSET ?"
+    return [key.removeprefix(_BLOB) for (key,) in cache._sql(select, (_BATCH, past)).fetchall()]
+
+
+def _snapshot(cache: Any) -> dict[str, Any]:
+    return dict(cache._sql("SELECT key, value FROM Cache").fetchall())
+
+
+def _packed(record: Record) -> bytes:
+    crate = None if record.crate is None else [record.crate.name, record.crate.version]
+    return orjson.dumps([crate, record.size, record.stored])
+
+
+def _unpacked(value: object) -> Record | None:
+    """The record of `_packed`; None for anything else."""
+    try:
+        crate, size, stored = orjson.loads(value)  # type: ignore[arg-type]  # a tampered row may be anything
+        return Record(crate and Crate(*crate), int(size), float(stored))
+    except (TypeError, ValueError):
+        return None
+
+
+def _size(value: object) -> int:
+    record = _unpacked(value)
+    return 0 if record is None else record.size

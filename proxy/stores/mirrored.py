@@ -1,0 +1,51 @@
+"""Two stores that hold the same values. It knows neither of them.
+
+For index files: the first is shared and quick, the second is always there. What only the second has is not
+written back here; whoever fetches or revalidates a value puts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.model import Health, Selection, State
+from proxy.stores.base import Store
+
+
+class Mirrored:
+    """A `Store` that reads `first`, then `second`, and changes both."""
+
+    def __init__(self, first: Store, second: Store) -> None:
+        self._first = first
+        self._second = second
+
+    async def get(self, key: str) -> bytes | None:
+        value = await self._first.get(key)
+        return await self._second.get(key) if value is None else value
+
+    async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
+        await asyncio.gather(
+            self._first.put(key, value, tag=tag, keep=keep),
+            self._second.put(key, value, tag=tag, keep=keep),
+        )
+
+    async def delete(self, key: str) -> None:
+        await asyncio.gather(self._first.delete(key), self._second.delete(key))
+
+    async def purge(self, selection: Selection) -> int:
+        """How many values that were: the larger count, because most of them are in both."""
+        return max(await asyncio.gather(self._first.purge(selection), self._second.purge(selection)))
+
+    async def count(self, selection: Selection) -> int:
+        return max(await asyncio.gather(self._first.count(selection), self._second.count(selection)))
+
+    async def health(self) -> Health:
+        """Failed only where both are; degraded as soon as one is not well."""
+        both = await asyncio.gather(self._first.health(), self._second.health())
+        states = {health.state for health in both}
+        state = states.pop() if len(states) == 1 else State.DEGRADED
+        detail = "; ".join(f"{health.name}: {health.detail}" for health in both if health.state != State.OK)
+        return Health("+".join(health.name for health in both), state, detail)
+
+    async def aclose(self) -> None:
+        await asyncio.gather(self._first.aclose(), self._second.aclose())

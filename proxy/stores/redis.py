@@ -1,0 +1,207 @@
+"""The shared store: values in a Redis or Valkey server, for replicas on several machines.
+
+It knows nothing of entries or freshness. A server that is dead, slow or full is absent: after three failures
+it is not even asked for five seconds.
+
+    PREFIXvalue1:KEY    one value, framed
+    PREFIXtag1:CRATE    the set of the keys of one crate
+
+Nothing outside of these two families is ever touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from proxy.model import Health, Selection, State
+from proxy.stores import connection, envelope, selecting
+from proxy.stores.base import Observer
+from proxy.stores.breaker import Breaker
+from proxy.stores.faults import Faults
+
+T = TypeVar("T")
+
+MAX_VALUE = 8 * 2**20
+"""Larger values are not stored: one of them would hold its connection, and Redis itself, for too long."""
+
+# The set outlives what it lists, of which the longest is kept for a year; each put begins it anew.
+_TAG_KEEP = 400 * 86400
+_BATCH = 500
+_REACHING = "reaching the server"
+_FAULTS = (RedisError, OSError, UnicodeError)
+
+
+class RedisStore:
+    """A `Store`. Others may use its `client`, under keys of their own; `aclose` closes it."""
+
+    def __init__(self, client: Redis, prefix: str, name: str, observer: Observer, clock: Callable[[], float]) -> None:
+        self.client = client
+        self._values = f"{prefix}value{envelope.VERSION}:"
+        self._tags = f"{prefix}tag{envelope.VERSION}:"
+        self._name = name
+        self._faults = Faults(name, observer)
+        self._breaker = Breaker(clock)
+        self._flying: set[asyncio.Task[object]] = set()
+
+    @classmethod
+    def opened(
+        cls,
+        url: str,
+        prefix: str,
+        name: str,
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> RedisStore:
+        """A store that connects when it is first used. SettingsError for a URL that cannot be used."""
+        return cls(connection.client(url), prefix, name, observer, clock)
+
+    async def get(self, key: str) -> bytes | None:
+        async def get() -> bytes | None:
+            frame = await self.client.get(self._values + key)
+            if frame is None:
+                return None
+            value = envelope.unframed(key, frame) if isinstance(frame, bytes) else None
+            if value is None:
+                # Either the value is damaged or a connection is out of step and gave another's answer.
+                self._faults.told("a value was not its key's: dropped, and every connection with it")
+                await connection.dropped(self.client)
+                await self.client.unlink(self._values + key)
+            return value
+
+        return await self._attempt("get", get, None)
+
+    async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
+        if len(value) > MAX_VALUE or (keep is not None and keep <= 0):
+            await self.delete(key)  # what was put before must not be taken for what was put last
+            return
+        kept = None if keep is None else max(1, int(keep * 1000))
+
+        async def put() -> None:
+            frame = envelope.framed(key, value)
+            async with self.client.pipeline(transaction=True) as pipe:
+                if tag:
+                    pipe.sadd(self._tags + tag, key)
+                    pipe.expire(self._tags + tag, max(_TAG_KEEP, int(keep or 0)))
+                pipe.set(self._values + key, frame, px=kept)
+                try:
+                    await pipe.execute()
+                except ResponseError:
+                    await self.client.unlink(self._values + key)  # as above; allowed even when out of memory
+                    raise
+
+        await self._attempt("put", put, None)
+
+    async def delete(self, key: str) -> None:
+        await self._attempt("delete", lambda: self.client.unlink(self._values + key), 0)
+
+    async def purge(self, selection: Selection) -> int:
+        """As in `Store`. It asks even a server that is being left alone: a purge that is skipped is lost."""
+
+        async def purge() -> int:
+            count = 0
+            async for keys in self._taken(selection):
+                async with self.client.pipeline(transaction=True) as pipe:
+                    pipe.unlink(*(self._values + key for key in keys))
+                    if selection.crate is not None:
+                        pipe.srem(self._tags + selection.crate, *keys)
+                    count += (await pipe.execute())[0]
+            if selection == Selection():
+                async for keys in self._family(self._tags):
+                    await self.client.unlink(*(self._tags + key for key in keys))
+            return count
+
+        return await self._attempt("purge", purge, 0, insist=True)
+
+    async def count(self, selection: Selection) -> int:
+        async def count() -> int:
+            found = 0
+            async for keys in self._taken(selection):
+                found += await self.client.exists(*(self._values + key for key in keys))
+            return found
+
+        return await self._attempt("count", count, 0)
+
+    async def health(self) -> Health:
+        """Degraded, never failed: without it each process goes on by itself."""
+        detail = self._faults.detail
+        if self._breaker.admits():
+            await self._attempt("ping", lambda: self.client.ping(), None, insist=True)
+            detail = self._faults.detail
+        where = connection.where(self.client)
+        return Health(self._name, State.DEGRADED if detail else State.OK, detail and f"{where}: {detail}")
+
+    async def aclose(self) -> None:
+        if self._flying:
+            await asyncio.wait(self._flying)
+        try:
+            await self.client.aclose()
+        except _FAULTS as error:
+            self._faults.failed("close", type(error).__name__, type(error).__name__)
+
+    async def _attempt(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, *, insist: bool = False) -> T:
+        if not insist and not self._breaker.admits():
+            return failed
+        # A command that is cancelled between its request and its answer costs its connection, so it flies
+        # on where its caller leaves.
+        task = asyncio.ensure_future(self._tried(doing, do, failed))
+        self._flying.add(task)
+        task.add_done_callback(self._flying.discard)
+        return await asyncio.shield(task)
+
+    async def _tried(self, doing: str, do: Callable[[], Awaitable[T]], failed: T) -> T:
+        try:
+            result = await do()
+        except _FAULTS as error:
+            detail = connection.told(self.client, error)
+            if isinstance(error, ResponseError | UnicodeError):
+                self._breaker.succeeded()  # it refuses (read-only, out of memory), but it is there
+                self._faults.failed(doing, type(error).__name__, detail)
+            else:
+                self._breaker.failed()
+                self._faults.failed(_REACHING, type(error).__name__, detail)
+            return failed
+        self._breaker.succeeded()
+        self._faults.worked(_REACHING)
+        self._faults.worked(doing)
+        return result
+
+    async def _taken(self, selection: Selection) -> AsyncIterator[list[str]]:
+        """The keys that the selection takes, in batches; some of them may have expired."""
+        if selection.crate is None:
+            first = "" if selection.endpoint is None else selecting.prefix(selection.endpoint)
+            async for keys in self._family(self._values, first):
+                yield keys
+            return
+        members = [_text(member) for member in await self.client.smembers(self._tags + selection.crate)]
+        keys = [key for key in members if selecting.of_endpoint(selection, key)]
+        for start in range(0, len(keys), _BATCH):
+            yield keys[start : start + _BATCH]
+
+    async def _family(self, family: str, first: str = "") -> AsyncIterator[list[str]]:
+        """The keys of a family that begin with `first`, each once."""
+        seen: set[str] = set()
+        cursor = 0
+        while True:
+            cursor, found = await self.client.scan(cursor, match=f"{_literal(family + first)}*", count=_BATCH)
+            keys = {_text(key).removeprefix(family) for key in found} - seen
+            seen |= keys
+            if keys:
+                yield list(keys)
+            if not cursor:
+                return
+
+
+def _text(reply: bytes | str) -> str:
+    return reply if isinstance(reply, str) else reply.decode()
+
+
+def _literal(text: str) -> str:
+    """A pattern of SCAN that matches just this text."""
+    return re.sub(r"([*?\[\]\\])", r"\\\1", text)

@@ -1,0 +1,107 @@
+"""One stored file being read, and one being filled. They know whose file it is only to say so in the ledger."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from proxy.model import Crate
+from proxy.stores import descriptor
+from proxy.stores.descriptor import Descriptor
+from proxy.stores.files import Files
+from proxy.stores.ledger import Ledger, Record
+from proxy.stores.threads import Threads
+
+
+class DiskBlob:
+    """A `Blob`."""
+
+    def __init__(self, threads: Threads, held: Descriptor, size: int) -> None:
+        self._threads = threads
+        self._held: Descriptor | None = held
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return await descriptor.read(self._threads, _open(self._held), offset, size, self._size)
+
+    def close(self) -> None:
+        self._held = None
+
+
+class DiskSpool:
+    """A `Spool`. It stays readable after `commit`, for whoever still reads along."""
+
+    def __init__(
+        self,
+        files: Files,
+        ledger: Ledger,
+        threads: Threads,
+        clock: Callable[[], float],
+        crate: Crate,
+        sha256: str,
+        created: tuple[Descriptor, Path],
+    ) -> None:
+        self._files = files
+        self._ledger = ledger
+        self._threads = threads
+        self._clock = clock
+        self._crate = crate
+        self._sha256 = sha256
+        self._held: Descriptor | None = created[0]
+        self._path = created[1]
+        self._size = 0
+        self._spent = False
+
+    async def write(self, data: bytes) -> None:
+        held = self._filling()
+        await self._threads.run(self._write, held, self._size, data)
+        self._size += len(data)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return await descriptor.read(self._threads, _open(self._held), offset, size, self._size)
+
+    async def commit(self) -> DiskBlob:
+        """As in `Spool`; where it raises OSError, what was written is thrown away."""
+        held = self._filling()
+        self._spent = True
+        await self._threads.run(self._commit, held)
+        return DiskBlob(self._threads, held, self._size)
+
+    async def discard(self) -> None:
+        if not self._spent:
+            self._spent = True
+            self._held = None
+            await self._threads.run(self._path.unlink, missing_ok=True)
+
+    def _filling(self) -> Descriptor:
+        if self._spent:
+            raise OSError(errno.EBADF, "the file is no longer being filled")
+        return _open(self._held)
+
+    def _write(self, held: Descriptor, offset: int, data: bytes) -> None:
+        self._files.check_room(len(data))
+        descriptor.write(held, offset, data)
+
+    def _commit(self, held: Descriptor) -> None:
+        try:
+            os.fdatasync(held.number)
+            now = self._clock()
+            record = Record(self._crate, self._size, now)
+            self._ledger.add(
+                self._sha256, record, now, publish=lambda: self._files.publish(self._path, self._sha256)
+            )
+        except BaseException:
+            self._path.unlink(missing_ok=True)
+            raise
+
+
+def _open(held: Descriptor | None) -> Descriptor:
+    if held is None:
+        raise OSError(errno.EBADF, "the file is closed")
+    return held

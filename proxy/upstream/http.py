@@ -1,0 +1,158 @@
+"""crates.io's three hosts over httpx. The only module that knows httpx.
+
+It works on the transport, below httpx's client: no cookie jar, no redirects, no environment variables, no
+decoding, nothing added to a request but Host and User-Agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+
+from proxy.errors import Error, Faulty, Late
+from proxy.model import Head, Host
+from proxy.upstream.base import Answer, Ask
+
+CONNECTIONS = 16
+"""Per host. httpx rescans its pool on every release, so that larger pools are slower, not faster."""
+IDLE = 4.0
+"""Seconds that an idle connection is kept: below the 5 s after which common servers close theirs."""
+_REUSED_DIED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+
+
+class HttpUpstream:
+    """`origins`: scheme, host and port of each. `patience`: seconds without a byte before an answer is late."""
+
+    def __init__(
+        self,
+        origins: Mapping[Host, str],
+        *,
+        user_agent: str,
+        connect_timeout: float,
+        patience: float,
+        proxy: str = "",
+        ca_file: str = "",
+    ) -> None:
+        self._origins = {host: httpx.URL(origin) for host, origin in origins.items()}
+        self._user_agent = user_agent.encode("ascii", "replace")
+        self._connect_timeout = connect_timeout
+        self._patience = patience
+        context = ssl.create_default_context(cafile=ca_file or None)
+        # HTTP/2 costs three times the time of HTTP/1.1 for a large body, and saves round trips for small ones.
+        self._transports = {
+            host: httpx.AsyncHTTPTransport(
+                verify=context,
+                http2=host is not Host.STATIC,
+                limits=httpx.Limits(
+                    max_connections=CONNECTIONS,
+                    max_keepalive_connections=CONNECTIONS,
+                    keepalive_expiry=IDLE,
+                ),
+                trust_env=False,
+                proxy=proxy or None,
+            )
+            for host in origins
+        }
+        # The pool must never be the one to wait: its own queue can lose connections for ever.
+        self._free = {host: asyncio.Semaphore(CONNECTIONS) for host in origins}
+
+    async def send(self, ask: Ask) -> Answer:
+        patience = self._patience if ask.patience is None else ask.patience
+        free = self._free[ask.host]
+        try:
+            async with asyncio.timeout(patience):
+                await free.acquire()
+        except TimeoutError:
+            raise Late(f"all {CONNECTIONS} connections to the {ask.host.value} host stayed busy") from None
+        try:
+            response = await self._exchange(ask, patience)
+        except BaseException:
+            free.release()
+            raise
+        return _HttpAnswer(ask.host, response, free)
+
+    async def aclose(self) -> None:
+        for transport in self._transports.values():
+            await transport.aclose()
+
+    async def _exchange(self, ask: Ask, patience: float) -> httpx.Response:
+        connected = False
+
+        async def trace(event: str, info: Mapping[str, Any]) -> None:
+            nonlocal connected
+            connected = connected or event.startswith("connection.connect_")
+
+        extensions = {
+            "timeout": {"connect": self._connect_timeout, "read": patience, "write": patience, "pool": None},
+            "trace": trace,
+        }
+        try:
+            try:
+                return await self._once(ask, extensions)
+            except _REUSED_DIED:
+                # Upstream closed an idle connection while the request was on its way: that one is safe to repeat.
+                if connected or ask.body is not None or ask.method not in ("GET", "HEAD"):
+                    raise
+            return await self._once(ask, extensions)
+        except Error:
+            raise  # out of the body that is being sent
+        except Exception as error:
+            raise _translated(ask.host, error) from None
+
+    async def _once(self, ask: Ask, extensions: dict[str, Any]) -> httpx.Response:
+        request = httpx.Request(
+            ask.method,
+            self._origins[ask.host].join(ask.target),
+            headers=[*ask.headers, (b"user-agent", self._user_agent)],
+            content=ask.body,
+            extensions=extensions,
+        )
+        return await self._transports[ask.host].handle_async_request(request)
+
+
+class _HttpAnswer:
+    def __init__(self, host: Host, response: httpx.Response, free: asyncio.Semaphore) -> None:
+        self._host = host
+        self._response = response
+        self._free: asyncio.Semaphore | None = free
+        fields = tuple((name.lower(), value) for name, value in response.headers.raw)
+        names = {name for name, _ in fields}
+        http2 = response.extensions.get("http_version") == b"HTTP/2"
+        framed = http2 or b"content-length" in names or b"transfer-encoding" in names
+        self._head = Head(response.status_code, fields, framed)
+
+    @property
+    def head(self) -> Head:
+        return self._head
+
+    async def body(self) -> AsyncIterator[bytes]:
+        stream = self._response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
+        try:
+            async for piece in stream:
+                yield piece
+        except Exception as error:
+            raise _translated(self._host, error) from None
+
+    async def aclose(self) -> None:
+        free, self._free = self._free, None
+        if free is None:
+            return
+        try:
+            await self._response.aclose()
+        except Exception as error:
+            raise _translated(self._host, error) from None
+        finally:
+            free.release()
+
+
+def _translated(host: Host, error: Exception) -> Error:
+    # Besides its own errors, httpx lets through what h2, ssl and the socket raise: all of it is a faulty exchange.
+    words = str(error) or type(error).__name__
+    if isinstance(error, httpx.TimeoutException):
+        return Late(f"the {host.value} host of crates.io did not answer in time ({type(error).__name__})")
+    return Faulty(f"the {host.value} host of crates.io could not be reached or broke off: {words}")

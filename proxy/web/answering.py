@@ -1,0 +1,137 @@
+"""What was found becomes what the client gets: validators, ranges, and the fields that tell how it was come by."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+
+from proxy.engine.downloads import Download, Downloads
+from proxy.engine.fill import PIECE, Fill
+from proxy.errors import Faulty
+from proxy.model import Headers, Host, Outcome
+from proxy.rules import addresses, conditional, directives, headers, ranges, verdicts
+from proxy.rules.endpoints import Endpoint, Kind
+from proxy.stores.base import Blob
+from proxy.web.messages import Client, error_body
+from proxy.web.request import Request
+
+_ANYONE = (b"access-control-allow-origin", b"*")
+_JSON = (b"content-type", b"application/json")
+# What is known of a tarball without asking; the static host sends the same.
+_TARBALL = ((b"content-type", b"application/gzip"), (b"accept-ranges", b"bytes"), _ANYONE)
+# A README is foreign HTML: in a browser it gets no script, no form and no origin of ours.
+_SANDBOX: Headers = ((b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff"))
+
+
+async def outcome(
+    client: Client, request: Request, row: Endpoint, found: Outcome, *, origins: Mapping[Host, str], base: str | None
+) -> None:
+    """Send what a read came to. `base`: this proxy's own URL, where the row's answers hold URLs."""
+    entry = found.entry
+    own: Headers = (
+        (b"age", b"%d" % found.age),
+        (b"cache-status", verdicts.cache_status(found)),
+        (b"x-cache", found.verdict.upper().encode("ascii")),
+    )
+    if row.shielded:
+        own = ((b"cache-control", verdicts.cache_control(found)), *own)
+    if entry.status != 200:
+        body = entry.body if row.kind is Kind.JSON else error_body("crates.io has nothing here")
+        await client.whole(entry.status, (_JSON, _ANYONE, *own), body)
+        return
+    body, etag = entry.body, entry.etag
+    if base is not None and row.name == "site_metadata":
+        body = addresses.without_cdn(body, origins, base)
+        etag = directives.entity_tag(body)
+    fields = (*entry.headers, (b"etag", etag.encode("latin-1")), (b"accept-ranges", b"bytes"), *own)
+    if row.kind is Kind.HTML:
+        fields = (*fields, *_SANDBOX)
+    if row.shielded and headers.value(fields, b"access-control-allow-origin") is None:
+        fields = (*fields, _ANYONE)
+    if headers.value(fields, b"date") is None:
+        fields = ((b"date", directives.date(int(entry.responded_at))), *fields)
+    modified = headers.value(fields, b"last-modified")
+    if _unchanged(request, etag, modified):
+        await client.whole(304, _without_content(fields), b"")
+        return
+    span = _span(request, len(body), etag, modified)
+    if isinstance(span, ranges.Span):
+        fields = (*fields, (b"content-range", span.content_range))
+        await client.whole(206, fields, body[span.first : span.last + 1])
+    elif isinstance(span, ranges.Unsatisfiable):
+        await client.whole(416, (*own, (b"content-range", span.content_range)), b"")
+    else:
+        await client.whole(200, fields, body)
+
+
+async def download(
+    client: Client, request: Request, found: Download, downloads: Downloads, *, by_checksum: bool
+) -> None:
+    """Send a tarball, from the file or as it arrives. It is given back to `downloads` at the end."""
+    try:
+        await _download(client, request, found, by_checksum=by_checksum)
+    finally:
+        await downloads.done(found)
+
+
+async def _download(client: Client, request: Request, found: Download, *, by_checksum: bool) -> None:
+    etag = f'"{found.sha256}"'
+    source, size = found.source, found.size
+    fields: Headers = (
+        *_TARBALL,
+        (b"etag", etag.encode("ascii")),
+        # A plain URL may name other bytes one day: a version can be deleted and published anew.
+        (b"cache-control", verdicts.FOR_EVER.encode("ascii") if by_checksum else b"public, max-age=60"),
+        (b"cache-status", verdicts.tarball_status(found.verdict, collapsed=found.collapsed, stored=source is not None)),
+        (b"x-cache", found.verdict.upper().encode("ascii")),
+    )
+    if _unchanged(request, etag, None):
+        await client.whole(304, _without_content(fields), b"")
+        return
+    wants_part = request.get(b"range") is not None and request.method == "GET"
+    if wants_part and isinstance(source, Fill):
+        size = await source.whole()
+    if size is not None:
+        span = _span(request, size, etag, None)
+        if isinstance(span, ranges.Unsatisfiable):
+            await client.whole(416, (*fields, (b"content-range", span.content_range)), b"")
+            return
+        if isinstance(span, ranges.Span) and source is not None:
+            fields = (*fields, (b"content-range", span.content_range), (b"content-length", b"%d" % span.length))
+            await client.streamed(206, fields, _pieces(source, span.first, span.last + 1))
+            return
+        fields = (*fields, (b"content-length", b"%d" % size))
+    if client.head_only or source is None:
+        await client.whole(200, fields, b"")
+    elif isinstance(source, Fill):
+        await client.streamed(200, fields, source.pieces())
+    else:
+        await client.streamed(200, fields, _pieces(source, 0, source.size))
+
+
+def _unchanged(request: Request, etag: str, modified: bytes | None) -> bool:
+    return conditional.not_modified(request.get(b"if-none-match"), request.get(b"if-modified-since"), etag, modified)
+
+
+def _span(request: Request, size: int, etag: str, modified: bytes | None) -> ranges.Span | ranges.Unsatisfiable | None:
+    wanted = request.get(b"range")
+    if wanted is None or request.method != "GET":  # RFC 9110 section 14.2: Range is defined for GET alone
+        return None
+    condition = request.get(b"if-range")
+    if condition is not None and not ranges.if_range_matches(condition, etag, modified):
+        return None
+    return ranges.single(wanted, size)
+
+
+def _without_content(fields: Headers) -> Headers:
+    """The fields of a 304 (RFC 9110 section 15.4.5)."""
+    content = (b"content-type", b"content-language", b"accept-ranges")
+    return tuple(item for item in fields if item[0] not in content)
+
+
+async def _pieces(source: Blob | Fill, start: int, stop: int) -> AsyncIterator[bytes]:
+    while start < stop:
+        piece = await source.read(start, min(PIECE, stop - start))
+        if not piece:
+            raise Faulty("a stored tarball ended early")
+        start += len(piece)
+        yield piece

@@ -1,0 +1,176 @@
+"""From a request to the engine that answers it, by the kind of its row. Errors become answers here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from proxy.engine.answers import Answers
+from proxy.engine.downloads import Downloads
+from proxy.engine.passing import Passage, Passing, head_downstream
+from proxy.engine.transparent import Transparent
+from proxy.errors import Error, Refused
+from proxy.model import Headers, Host, Outcome
+from proxy.rules import addresses, directives, endpoints, keys, paths, sparse, verdicts
+from proxy.rules.endpoints import Kind, Match, Override
+from proxy.upstream.base import Answer
+from proxy.web import answering
+from proxy.web.messages import Client, Receive, Scope, Send
+from proxy.web.request import Request
+
+log = logging.getLogger("proxy")
+
+CONFIG = "/index/config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What this proxy is to its clients."""
+
+    public_url: str
+    hosts: Collection[str]
+    origins: Mapping[Host, str]
+    overrides: Mapping[str, Override]
+    read_only: bool
+
+
+class Dispatch:
+    """The ASGI application of everything in the table, and of config.json."""
+
+    def __init__(
+        self, *, site: Site, answers: Answers, downloads: Downloads, passing: Passing, transparent: Transparent
+    ) -> None:
+        self._site = site
+        self._answers = answers
+        self._downloads = downloads
+        self._passing = passing
+        self._transparent = transparent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client = Client(scope, receive, send)
+        try:
+            await self._answer(client, Request.of(scope))
+        except Error as error:
+            await client.error(error)
+        except Exception:
+            log.exception("a request failed inside this proxy")
+            await client.error(Error("this proxy failed on that request; its log says how"))
+
+    async def _answer(self, client: Client, request: Request) -> None:
+        if not request.reading and self._site.read_only:
+            raise Refused(f"this proxy only reads (access.read_only): {request.method} is refused", status=403)
+        if request.path == CONFIG and request.reading:
+            await self._config(client, request)
+            return
+        match = request.match()
+        match match.endpoint.kind:
+            case Kind.JSON | Kind.INDEX | Kind.HTML:
+                await self._read(client, request, match)
+            case Kind.TARBALL:
+                await self._download(client, request, match)
+            case Kind.TRANSPARENT:
+                await self._transparently(client, request, match)
+            case Kind.PRIVATE:
+                await self._passed(client, request, await self._passing.read(_passage(client, request, match)))
+            case Kind.CHANGE:
+                await self._passed(client, request, await self._passing.change(_passage(client, request, match)))
+            case never:
+                assert_never(never)
+
+    async def _config(self, client: Client, request: Request) -> None:
+        body = sparse.config(self._base(request))
+        fields: Headers = (
+            (b"content-type", b"application/json"),
+            (b"cache-control", b"no-cache"),
+            (b"etag", directives.entity_tag(body).encode("ascii")),
+            (b"access-control-allow-origin", b"*"),
+        )
+        await client.whole(200, fields, body)
+
+    async def _read(self, client: Client, request: Request, match: Match) -> None:
+        row = match.endpoint
+        if match.path.startswith("/api/") and row.kind is Kind.HTML and request.accepts_json:
+            await self._url(client, request, keys.readme_target(**_version(match)))
+            return
+        chosen = endpoints.policy(row, match.query, self._site.overrides.get(row.name))
+        found = await self._answers.get(keys.read(match, chosen, no_cache=request.no_cache))
+        base = self._base(request) if row.name == "site_metadata" else None
+        await answering.outcome(client, request, row, found, origins=self._site.origins, base=base)
+
+    async def _download(self, client: Client, request: Request, match: Match) -> None:
+        version = _version(match)
+        if match.path.startswith("/api/") and request.accepts_json:
+            await self._url(client, request, keys.tarball_target(**version))
+            return
+        sha256 = match.parameters.get("sha256")
+        found = await self._downloads.get(version["crate"], version["version"], sha256, head=client.head_only)
+        await answering.download(client, request, found, self._downloads, by_checksum=sha256 is not None)
+
+    async def _url(self, client: Client, request: Request, target: str) -> None:
+        """Where crates.io would name its static host, name this proxy; nobody upstream need be asked for that."""
+        body = json.dumps({"url": f"{self._base(request)}/files{target}"}, separators=(",", ":")).encode()
+        fields: Headers = (
+            (b"content-type", b"application/json"),
+            (b"cache-control", b"no-cache"),
+            (b"vary", b"accept"),
+            (b"access-control-allow-origin", b"*"),
+        )
+        await client.whole(200, fields, body)
+
+    async def _transparently(self, client: Client, request: Request, match: Match) -> None:
+        read = keys.read(match, endpoints.Policy(), no_cache=request.no_cache)
+        found = await self._transparent.get(read, _passage(client, request, match))
+        if isinstance(found, Outcome):
+            await answering.outcome(client, request, match.endpoint, found, origins={}, base=None)
+        else:
+            await self._passed(client, request, found)
+
+    async def _passed(self, client: Client, request: Request, answer: Answer) -> None:
+        try:
+            head = head_downstream(answer.head)
+            fields = tuple(self._redirected(request, item) for item in head.headers)
+            fields = (*fields, (b"cache-status", verdicts.PASSED), (b"x-cache", b"PASS"))
+            await client.streamed(head.status, fields, answer.body())
+        finally:
+            await answer.aclose()
+
+    def _redirected(self, request: Request, item: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        if item[0] != b"location":
+            return item
+        location = item[1].decode("latin-1")
+        if not location.startswith(tuple(self._site.origins.values())):
+            return item
+        found = addresses.rewritten(location, self._site.origins, self._base(request))
+        return item if found is None else (b"location", found.encode("latin-1"))
+
+    def _base(self, request: Request) -> str:
+        return addresses.base(self._site.public_url, self._site.hosts, request.scheme, request.get(b"host") or b"")
+
+
+class ClientGone(Error):
+    """The client broke off while it was sending its request."""
+
+    status = 400
+
+
+def _passage(client: Client, request: Request, match: Match) -> Passage:
+    body = _body(client) if request.has_body else None
+    return Passage(match, request.method, paths.target(request.path, request.query), request.headers, body)
+
+
+async def _body(client: Client) -> AsyncIterator[bytes]:
+    while True:
+        message = await client.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client broke off while it was sending")
+        if message.get("body"):
+            yield message["body"]
+        if not message.get("more_body"):
+            return
+
+
+def _version(match: Match) -> dict[str, str]:
+    return {"crate": match.parameters["crate"], "version": match.parameters["version"]}

@@ -1,0 +1,53 @@
+"""A client's request as the rules want it: canonical path and query, matched row, the fields that matter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.model import Headers
+from proxy.rules import directives, endpoints, headers, paths
+from proxy.rules.endpoints import Match
+from proxy.web.messages import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    scheme: str
+    path: str
+    query: paths.Query
+    headers: Headers
+
+    @classmethod
+    def of(cls, scope: Scope) -> Request:
+        """Raises `Refused` where the target cannot be read in one way only."""
+        return cls(
+            method=scope["method"],
+            scheme=scope["scheme"],
+            path=paths.path(scope["raw_path"]),
+            query=paths.query(scope["query_string"]),
+            headers=tuple(scope["headers"]),
+        )
+
+    @property
+    def reading(self) -> bool:
+        return self.method in ("GET", "HEAD")
+
+    def match(self) -> Match:
+        return endpoints.match(self.method, self.path, self.query)
+
+    def get(self, name: bytes) -> bytes | None:
+        return headers.value(self.headers, name)
+
+    @property
+    def no_cache(self) -> bool:
+        return directives.wants_fresh(self.get(b"cache-control") or b"", self.get(b"pragma") or b"")
+
+    @property
+    def accepts_json(self) -> bool:
+        """As crates.io itself decides between a redirect and `{"url"}`: "json" anywhere in Accept."""
+        return b"json" in (self.get(b"accept") or b"").lower()
+
+    @property
+    def has_body(self) -> bool:
+        return any(name in (b"content-length", b"transfer-encoding") for name, _ in self.headers)

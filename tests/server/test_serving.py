@@ -1,0 +1,203 @@
+"""A real server in a process of its own, spoken to over real sockets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server.raw import OFFER, one_answer, talk
+from tests.server.served import Served, served
+
+BODY = os.urandom(300_000)
+CLOSE = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+PUT = b"PUT /put HTTP/1.1\r\nHost: h\r\n" + OFFER + b"Content-Length: %d\r\n\r\n" % len(BODY)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[tuple[Served, int]]:
+    with served() as server:
+        yield server, server.port()
+
+
+def test_a_large_body_with_an_offer_arrives_whole(running: tuple[Served, int]) -> None:
+    put, last = talk(("127.0.0.1", running[1]), PUT, BODY[:1], BODY[1:150_000], BODY[150_000:] + CLOSE)
+    assert put[2]["body"].encode("latin-1") == BODY and last[2]["target"] == "/last"
+
+
+def test_a_body_that_waits_to_be_asked_for_arrives(running: tuple[Served, int]) -> None:
+    with socket.create_connection(("127.0.0.1", running[1]), timeout=10) as client, client.makefile("rb") as wire:
+        client.sendall(PUT[:-2] + b"Expect: 100-continue\r\n\r\n")
+        assert wire.readline() == b"HTTP/1.1 100 Continue\r\n" and wire.readline() == b"\r\n"
+        client.sendall(BODY)
+        answer = one_answer(wire)
+        assert answer is not None and answer[2]["body"].encode("latin-1") == BODY
+
+
+def test_the_server_adds_no_fields_of_its_own(running: tuple[Served, int]) -> None:
+    (only,) = talk(("127.0.0.1", running[1]), CLOSE)
+    assert only[1].keys() == {"content-length", "connection"}
+
+
+def test_nothing_that_a_client_does_is_logged(running: tuple[Served, int]) -> None:
+    server, port = running
+    for sent in (b"garbage\r\n\r\n", b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01"):
+        (only,) = talk(("127.0.0.1", port), sent)
+        assert only[0] == 400
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\nGET /endless HTTP/1.1\r\nHost: h\r\n\r\n")
+        client.recv(1)
+    talk(("127.0.0.1", port), CLOSE)
+    with pytest.raises(AssertionError, match="no 'anything'"):
+        server.until("anything", 0.2)
+    assert len(server.lines) == 1
+
+
+def test_ipv6_is_served() -> None:
+    with served(host="::1") as server:
+        url = server.url()
+        assert url.startswith("http://[::1]:")
+        (only,) = talk(("::1", int(url.rsplit(":", 1)[1])), CLOSE, family=socket.AF_INET6)
+        assert only[2]["client"] == "::1"
+
+
+def test_a_unix_socket_is_served(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with served(socket=path) as server:
+        assert server.url() == "http+unix://" + path.replace("/", "%2F")
+        put, last = talk(path, PUT + BODY + CLOSE, family=socket.AF_UNIX)
+        assert put[2]["body"].encode("latin-1") == BODY and last[2]["client"] is None
+        server.signal()
+        assert server.ended() == 0
+
+
+def test_tls_is_served(tmp_path: Path) -> None:
+    cert, key = str(tmp_path / "cert"), str(tmp_path / "key")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        + ["-subj", "/CN=localhost", "-keyout", key, "-out", cert],
+        check=True,
+        capture_output=True,
+    )
+    with served(tls=[cert, key]) as server:
+        url = server.url()
+        assert url.startswith("https://127.0.0.1:")
+        port = int(url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            plain.sendall(CLOSE)  # Not TLS: no news for the log.
+            while plain.recv(100):
+                pass
+        trust = ssl.create_default_context(cafile=cert)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            with trust.wrap_socket(client, server_hostname="localhost") as secure:
+                secure.sendall(CLOSE)
+                assert secure.recv(12) == b"HTTP/1.1 200"
+        server.signal()
+        assert server.ended() == 0 and [line for line in server.lines if "WARNING" in line] == []
+
+
+def test_a_certificate_that_cannot_be_read_is_told() -> None:
+    with served(tls=["/nowhere", ""]) as server:
+        assert server.ended() == 1
+        assert "server.tls_cert, server.tls_key: cannot be used" in server.lines[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(tmp_path: Path, number: int) -> None:
+    marker = tmp_path / "held"
+    with served() as server:
+        address = ("127.0.0.1", server.port())
+        with (
+            socket.create_connection(address, timeout=10) as busy,
+            socket.create_connection(address, timeout=10) as idle,
+            socket.create_connection(address, timeout=10) as new,
+            idle.makefile("rb") as idle_wire,
+            new.makefile("rb") as new_wire,
+            busy.makefile("rb") as wire,
+        ):
+            idle.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert one_answer(idle_wire)
+            busy.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
+            while not marker.exists():
+                time.sleep(0.005)
+            server.signal(number)
+            server.until("draining")
+            assert idle_wire.read() == b""
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address, timeout=10)
+            new.sendall(b"GET /new HTTP/1.1\r\nHost: h\r\n\r\n")
+            last = one_answer(new_wire)
+            assert last is not None and last[1]["connection"] == "close"
+            marker.unlink()
+            held = one_answer(wire)
+            assert held is not None and held[0] == 200
+        assert server.ended() == 0
+    assert [line for line in server.lines if "serving on" in line] == server.lines[:1]
+    assert server.lines[1:] == ["draining"]
+
+
+def test_a_drain_has_an_end(tmp_path: Path) -> None:
+    marker = tmp_path / "held"
+    with served(drain_timeout=0.5) as server:
+        with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as client:
+            client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
+            while not marker.exists():
+                time.sleep(0.005)
+            server.signal()
+            assert server.ended(5) == 0
+    assert [line for line in server.lines if "ERROR" in line] == [
+        "uvicorn.error ERROR Cancel 1 running task(s), timeout graceful shutdown exceeded"
+    ]
+
+
+def test_who_interrupts_twice_does_not_wait(tmp_path: Path) -> None:
+    marker = tmp_path / "held"
+    with served(drain_timeout=60) as server:
+        with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as client:
+            client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
+            while not marker.exists():
+                time.sleep(0.005)
+            server.signal(signal.SIGINT)
+            server.until("draining")
+            server.signal(signal.SIGINT)
+            assert server.ended(5) == 0
+
+
+@pytest.mark.parametrize(
+    "broken, words",
+    [("error", "the store is broken"), ("factory", "the factory is broken"), ("message", "no reason")],
+)
+def test_a_start_that_fails_says_why_once(broken: str, words: str) -> None:
+    with served(broken=broken) as server:
+        assert server.ended() == 1
+    assert server.lines == [f"proxy ERROR crates-proxy did not start: {words}"]
+
+
+def test_a_start_that_fails_by_a_bug_shows_where() -> None:
+    with served(broken="bug") as server:
+        assert server.ended() == 1
+    assert server.lines[0] == "proxy ERROR crates-proxy did not start"
+    assert server.lines[1].startswith("Traceback") and server.lines[-1] == "ValueError: a bug"
+
+
+def test_an_end_that_fails_is_told() -> None:
+    with served(broken="end") as server:
+        server.url()
+        server.signal()
+        assert server.ended() == 0
+    assert server.lines[-1] == "proxy ERROR crates-proxy did not stop cleanly: the end is broken"
+
+
+def test_a_second_server_on_the_same_port_is_told() -> None:
+    with served() as first:
+        port = first.port()
+        with served(port=port) as second:
+            assert second.ended() == 1
+        assert f"server.port = {port}: the address is in use" in second.lines[-1]

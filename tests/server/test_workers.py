@@ -1,0 +1,186 @@
+"""Several workers: real processes, killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.server.raw import one_answer, talk
+from tests.server.served import served
+
+CLOSE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def pids(port: int, count: int = 2) -> set[int]:
+    """The workers that answer; the kernel spreads connections by chance."""
+    found: set[int] = set()
+
+    def enough() -> bool:
+        ((_, _, body),) = talk(("127.0.0.1", port), CLOSE)
+        found.add(body["pid"])
+        return len(found) >= count
+
+    until(enough)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_two_workers_serve_and_one_that_is_killed_is_replaced() -> None:
+    with served(workers=2) as server:
+        port = server.port()
+        before = pids(port)
+        assert server.process.pid not in before
+        victim = min(before)
+        failures: list[Exception] = []
+        answered: list[int] = []
+        done = threading.Event()
+
+        def customer() -> None:
+            while not done.is_set():
+                try:
+                    ((_, _, body),) = talk(("127.0.0.1", port), CLOSE)
+                    answered.append(body["pid"])
+                except Exception as error:  # noqa: BLE001
+                    failures.append(error)
+
+        os.kill(victim, signal.SIGSTOP)  # Connections queue for it; nobody has accepted them.
+        customers = [threading.Thread(target=customer) for _ in range(8)]
+        for thread in customers:
+            thread.start()
+        until(lambda: len(answered) > 100)
+        os.kill(victim, signal.SIGKILL)
+        after = pids(port, 3) - before
+        done.set()
+        for thread in customers:
+            thread.join()
+
+        assert failures == [] and victim not in answered and set(answered) & after
+        server.signal()
+        assert server.ended() == 0
+    assert [line for line in server.lines if "serving on" in line] == server.lines[:1]
+    assert f"proxy WARNING crates-proxy: worker {victim} ended with signal 9" in server.lines
+
+
+def test_a_signal_drains_every_worker(tmp_path: Path) -> None:
+    with served(workers=2) as server, ExitStack() as stack:
+        port = server.port()
+        workers = pids(port)
+        held = []
+        for number in range(6):
+            marker = tmp_path / str(number)
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
+            held.append((marker, stack.enter_context(client.makefile("rb"))))
+            until(marker.exists)
+        server.signal()
+        server.until("draining")
+        server.until("draining")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=10)
+        for marker, wire in held:
+            marker.unlink()
+            answer = one_answer(wire)
+            assert answer is not None and answer[0] == 200
+        assert server.ended() == 0
+        assert not any(alive(pid) for pid in workers)
+    assert len(server.lines) == 3  # One line when it serves, one of the test for each worker.
+
+
+def test_who_interrupts_twice_does_not_wait_for_workers(tmp_path: Path) -> None:
+    marker = tmp_path / "held"
+    with served(workers=2, drain_timeout=60) as server:
+        with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as client:
+            client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
+            until(marker.exists)
+            server.signal(signal.SIGINT)
+            server.until("draining")
+            server.until("draining")
+            server.signal(signal.SIGINT)
+            assert server.ended(5) == 0
+
+
+def test_workers_that_hang_are_killed_at_last() -> None:
+    with served(workers=2, drain_timeout=0.1, margin=0.3) as server:
+        for pid in pids(server.port()):
+            os.kill(pid, signal.SIGSTOP)
+        server.signal()
+        assert server.ended(5) == 0
+    assert server.lines[-1] == "proxy ERROR crates-proxy: 2 workers did not end in time and were killed"
+
+
+def test_workers_end_when_their_supervisor_is_killed() -> None:
+    with served(workers=2) as server:
+        workers = pids(server.port())
+        server.signal(signal.SIGKILL)
+        until(lambda: not any(alive(pid) for pid in workers))
+
+
+def test_workers_share_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with served(workers=2, socket=path) as server:
+        assert server.url().startswith("http+unix://")
+        ((status, _, _),) = talk(path, CLOSE, family=socket.AF_UNIX)
+        assert status == 200
+        server.signal()
+        assert server.ended() == 0
+
+
+@pytest.mark.parametrize("broken", ["error", "factory"])
+def test_workers_that_do_not_start_are_not_tried_again(broken: str) -> None:
+    with served(workers=2, broken=broken) as server:
+        assert server.ended() == 1
+    reasons = [
+        line for line in server.lines if f"did not start: the {'store' if broken == 'error' else 'factory'}" in line
+    ]
+    assert 1 <= len(reasons) <= 2
+    assert server.lines[-1] == "proxy ERROR crates-proxy: workers do not start; giving up"
+
+
+def test_workers_that_are_killed_at_the_start_are_tried_again_and_given_up() -> None:
+    with served(workers=2, broken="killed") as server:
+        assert server.ended(20) == 1
+    assert server.lines[-1] == "proxy ERROR crates-proxy: workers do not start; giving up"
+    assert sum("ended with signal 9" in line for line in server.lines) >= 5
+
+
+def test_a_replacement_that_does_not_start_at_once_is_tried_again(tmp_path: Path) -> None:
+    trouble = tmp_path / "trouble"
+    with served(workers=2, broken_while=str(trouble)) as server:
+        port = server.port()
+        before = pids(port)
+        trouble.touch()
+        os.kill(min(before), signal.SIGKILL)
+        server.until("did not start: no reason")
+        trouble.unlink()
+        assert pids(port) != before
+        server.signal()
+        assert server.ended() == 0
+    assert sum("serving on" in line for line in server.lines) == 1
+
+
+def test_a_second_server_is_not_let_in() -> None:
+    with served(workers=2) as first, served(workers=2, port=first.port()) as second:
+        assert second.ended() == 1
+        assert "the address is in use" in second.lines[-1]

@@ -1,0 +1,98 @@
+"""One host's port and its connections: reads requests, performs the steps of their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+
+import h11
+
+from tests.upstream.steps import End, Pause, Step
+from tests.upstream.wire import CLOSE, Reply, Request, laid_out, requests
+
+Exchange = Callable[[Request], Awaitable[Iterator[Step]]]
+
+
+class Line:
+    """A port that is ours from the start, listening or not; while it isn't, connections are refused."""
+
+    def __init__(self, host: str, port: int = 0) -> None:
+        self.host = host
+        self._socket = self._bound(port)
+        self.port: int = self._socket.getsockname()[1]
+        self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @staticmethod
+    def _bound(port: int) -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("127.0.0.1", port))
+        return made
+
+    async def open(self, exchange: Exchange) -> None:
+        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await self._converse(exchange, reader, writer)
+
+        if self._server is None:
+            self._server = await asyncio.start_server(converse, sock=self._socket, backlog=1024)
+
+    async def cut(self) -> None:
+        """Stops listening and drops every connection; the port stays bound."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._server = None
+        self._socket = self._bound(self.port)
+        for task, writer in list(self._open.items()):
+            writer.transport.abort()
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+    def give_up(self) -> None:
+        """Lets go of the port."""
+        self._socket.close()
+
+    async def _converse(self, exchange: Exchange, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
+        try:
+            async for request in requests(self.host, reader, writer):
+                if not await self._perform(await exchange(request), writer):
+                    break
+        except h11.RemoteProtocolError:
+            writer.write(laid_out(Reply(400, CLOSE, b"this is no HTTP\n")))
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client left, or the line was cut
+        finally:
+            del self._open[task]
+            writer.close()
+
+    async def _perform(self, steps: Iterator[Step], writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection can go on."""
+        for step in steps:
+            match step:
+                case bytes():
+                    writer.write(step)
+                    await writer.drain()
+                case Pause():
+                    await asyncio.sleep(step.seconds)
+                case End.CLOSE:
+                    return False
+                case End.RESET:
+                    # No lingering: close() then sends RST rather than FIN.
+                    writer.get_extra_info("socket").setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
+                    writer.transport.abort()
+                    return False
+                case End.STALL:
+                    await asyncio.Event().wait()
+        return True
