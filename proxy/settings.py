@@ -102,7 +102,7 @@ class Settings(_Section):
         base = Path(environ.get("XDG_CACHE_HOME", ""))
         if not base.is_absolute():  # the XDG base directory specification has relative ones ignored
             if not (home := environ.get("HOME", "")):
-                raise SettingsError(['cache.dir = "" (default): must be set where there is no $HOME'])
+                raise SettingsError(["cache.dir: must be set where there is no $HOME"])
             base = Path(home, ".cache")
         return base / "crates-proxy"
 
@@ -161,8 +161,8 @@ def load(
     }
     known = sources.Known([*kinds, *PLANNED], endpoints)
     layers = [
-        sources.from_toml(_defaults(), "default.toml", known, origin="default"),
-        sources.from_file(config, known) if config else sources.Layer(),
+        sources.from_toml(defaults(Path(__file__).parent).read_bytes(), "default.toml", known, origin="default"),
+        sources.from_file(config, known) if config is not None else sources.Layer(),
         sources.from_environment(environ, known),
         sources.from_command_line(argv, known),
     ]
@@ -170,16 +170,18 @@ def load(
     merged: dict[str, sources.Given] = {}
     for layer in layers:
         merged |= layer.given
-        for key in layer.given.keys() & PLANNED.keys():
-            reason = "not supported by this version yet; remove it"
-            problems.append(_problem(key, layer.given[key], PLANNED[key], reason))
+        problems += [
+            _problem(key, raw, PLANNED[key], "not supported by this version yet; remove it")
+            for key, raw in layer.given.items()
+            if key in PLANNED
+        ]
 
     given = {key: merged[key] for key in kinds if key in merged}
     found: dict[str, object] = {}
     for key, raw in given.items():
         kind = kinds[key]
         try:
-            found[key] = kind.read(kind.text(raw.value) if raw.text and isinstance(raw.value, str) else raw.value)
+            found[key] = kind.read(kind.text(str(raw.value)) if raw.text else raw.value)
         except values.Wrong as wrong:
             problems.append(_problem(key, raw, kind, str(wrong)))
         except ValueError:
@@ -199,19 +201,19 @@ def _contradictions(
     pair = ("server.tls_cert", "server.tls_key")
     for one, other in (pair, pair[::-1]):
         if found.get(one) == "" and found.get(other):
-            yield one, f"must be set too where {other} is ({given[other].origin})"
+            yield one, f"must be set too where {other} is ({given[other].where(other)})"
     if found.get("server.socket"):
         for key in ("server.host", "server.port"):
             if given[key].origin != "default":
-                yield "server.socket", f"excludes {key} ({given[key].origin}); keep one"
+                yield "server.socket", f"excludes {key} ({given[key].where(key)}); keep one"
     total = "cache.max_size"
     if found.get("cache.max_object", 0) > found.get(total, values.MAX_SIZE):
         size = kinds[total].shown(kinds[total].show(found[total]))
-        yield "cache.max_object", f"must not exceed {total} = {size} ({given[total].origin})"
+        yield "cache.max_object", f"must not exceed {total} = {size} ({given[total].where(total)})"
 
 
 def _problem(key: str, given: sources.Given, kind: Kind, reason: str) -> str:
-    return f"{key} = {kind.shown(given.value)} ({given.origin.removesuffix(f':{key}')}): {reason}"
+    return f"{key} = {kind.shown(given.value)} ({given.where(key)}): {reason}"
 
 
 def _settings(found: Mapping[str, object]) -> Settings:
@@ -239,11 +241,10 @@ def _kinds() -> dict[str, Kind]:
     }
 
 
-def _defaults() -> bytes:
-    """default.toml: beside this file in a wheel, in `config` where this runs from a source tree."""
-    here = Path(__file__).parent
-    shipped = here / "default.toml"
-    return (shipped if shipped.exists() else here.parent / "config" / "default.toml").read_bytes()
+def defaults(package: Path) -> Path:
+    """default.toml: inside the package in a wheel, in `config` beside it in a source tree."""
+    shipped = package / "default.toml"
+    return shipped if shipped.exists() else package.parent / "config" / "default.toml"
 
 
 def render(loaded: Loaded) -> str:

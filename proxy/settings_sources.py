@@ -27,6 +27,10 @@ class Given:
     origin: str
     text: bool = False
 
+    def where(self, key: str) -> str:
+        """The origin for those who know the key already."""
+        return self.origin.removesuffix(f":{key}")
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -78,7 +82,7 @@ def from_toml(content: bytes, name: str, known: Known, *, origin: str | None = N
         line = content.count(b"\n", 0, error.start) + 1
         layer.problems.append(f"{name}: not UTF-8 (at line {line})")
         return layer
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         layer.problems.append(f"{name}: not TOML: {error}")
         return layer
     for key, value in _leaves(document, known):
@@ -139,9 +143,9 @@ def _read_file(layer: Layer, key: str, name: str, path: str) -> None:
     try:
         text = Path(path).read_bytes().decode()
     except OSError as error:
-        layer.problems.append(f"{key} ({name}): {path} cannot be read: {error.strerror}")
+        layer.problems.append(f"{key} ({name}): {path!r} cannot be read: {error.strerror}")
     except ValueError:  # not UTF-8, or a NUL in the path
-        layer.problems.append(f"{key} ({name}): {path} is not UTF-8 text")
+        layer.problems.append(f"{key} ({name}): {path!r} is not UTF-8 text")
     else:
         layer.given[key] = Given(re.sub(r"\r?\n\Z", "", text), name, text=True)
 

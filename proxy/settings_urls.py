@@ -15,16 +15,16 @@ _MAX_HOST_NAME = 253
 
 def _host(value: object) -> str:
     """A name or address, IPv6 without brackets."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isascii():
         raise ValueError
-    host = value[1:-1] if value.startswith("[") and value.endswith("]") else value.lower()
-    if ":" in host:
-        return str(ipaddress.IPv6Address(host))
-    if host.rpartition(".")[2].isdigit():
-        return str(ipaddress.IPv4Address(host))
-    if host != value.lower() or len(host) > _MAX_HOST_NAME or not _HOST_NAME.fullmatch(host):
+    if ":" in value:
+        bracketed = value.startswith("[") and value.endswith("]")
+        return str(ipaddress.IPv6Address(value[1:-1] if bracketed else value))
+    if value.rpartition(".")[2].isdigit():
+        return str(ipaddress.IPv4Address(value))
+    if len(value) > _MAX_HOST_NAME or not _HOST_NAME.fullmatch(value.lower()):
         raise ValueError
-    return host
+    return value.lower()
 
 
 def _split(value: object) -> SplitResult:
@@ -63,6 +63,9 @@ def _public_url(value: object) -> str:
     parts, authority = _web(value)
     if "@" in parts.netloc:
         raise Wrong("must carry no user or password")
+    # Cargo would take braces for its own markers.
+    if not re.fullmatch(r"[A-Za-z0-9/._~-]*", parts.path):
+        raise ValueError
     return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}"
 
 
@@ -95,7 +98,7 @@ def _redis_url(value: object) -> str:
     return str(value)
 
 
-_PROXY = 'http://[USER:PASSWORD@]HOST:PORT, the same with https://, or "" for none'
+_PROXY = 'http://[USER:PASSWORD@]HOST[:PORT], the same with https://, or "" for none'
 _REDIS = 'redis://HOST[:PORT][/DB], rediss://HOST[:PORT][/DB], unix:///PATH, or "" for none'
 HOST = Kind("a host name or an IP address", _host)
 HOSTS = several(HOST, 'a list of host names without scheme or port, such as ["crates.example.org"]')

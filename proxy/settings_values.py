@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 MASK = "****"
@@ -117,7 +117,7 @@ def _number_text(text: str) -> object:
 
 def _duration(value: object) -> float:
     if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        value = float(Decimal(match[1]) * _MILLISECONDS[match[2] or "s"] / 1000)
+        value = float(Fraction(match[1]) * _MILLISECONDS[match[2] or "s"] / 1000)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _CENTURY:
         raise ValueError
     return float(value)
@@ -145,8 +145,8 @@ def _show_duration(seconds: float) -> object:
 
 def _size(value: object) -> int:
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-        size = Decimal(match[1]) * _FOLDED_BYTES.get(match[2].lower() or "b", 0)
-        value = int(size) if size == int(size) and (size or not int(Decimal(match[1]))) else None
+        size = Fraction(match[1]) * _FOLDED_BYTES.get(match[2].lower() or "b", Fraction(1, 3))  # not whole: no unit
+        value = int(size) if size.denominator == 1 else None
     if type(value) is not int or not 0 <= value <= MAX_SIZE:
         raise ValueError
     return value
@@ -229,8 +229,8 @@ SOCKET = Kind(f'a path of at most {_MAX_SOCKET_PATH} bytes, or "" for none', _so
 
 
 def _list_text(text: str) -> object:
-    if text.lstrip().startswith("["):
-        return _json(text)
+    if text.lstrip().startswith("[") and isinstance(value := _json(text), list):
+        return value
     return [part for part in (piece.strip() for piece in text.split(",")) if part]
 
 
@@ -243,7 +243,7 @@ def _json(text: str) -> object:
 
 def several(kind: Kind, allowed: str) -> Kind:
     def read(value: object) -> tuple[object, ...]:
-        if not isinstance(value, list):
+        if not isinstance(value, (list, tuple)):
             raise ValueError
         return tuple(kind.read(each) for each in value)
 

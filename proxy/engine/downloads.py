@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 from proxy.engine.answers import Answers
 from proxy.engine.fill import TARBALL_FIELDS, Fill, announced
-from proxy.errors import Faulty, Offline, Refused
+from proxy.errors import Declined, Faulty, Offline, Refused
 from proxy.model import Crate, Host, Outcome, Verdict
 from proxy.rules import keys, sparse
 from proxy.rules.endpoints import Policy
 from proxy.stores.base import Blob, BlobStore, Observer
+from proxy.stores.memory import Memory
 from proxy.upstream.base import Ask, Upstream
+
+MISSING = 10_000
+"""Files remembered as missing on the static host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +42,24 @@ class Downloads:
         blobs: BlobStore,
         upstream: Upstream,
         index_policy: Policy,
+        missing_ttl: float,
         largest: int,
+        clock: Callable[[], float],
         observe: Observer,
-        stored: Callable[[], Awaitable[None]],
+        stored: Callable[[int], Awaitable[object]],
     ) -> None:
-        """`largest`: bytes of a tarball that is still kept. `stored` is called after each new file."""
+        """`largest`: bytes of a tarball that is still kept. `missing_ttl`: seconds for which a file that the static
+        host does not have is not asked for again. `stored` is called after each new file, with its bytes."""
         self._answers = answers
         self._blobs = blobs
         self._upstream = upstream
         self._index_policy = index_policy
+        self._missing_ttl = missing_ttl
         self._largest = largest
+        self._clock = clock
         self._observe = observe
         self._stored = stored
+        self._missing: Memory[float] = Memory(MISSING * 8)
         self._fills: dict[str, Fill] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -116,6 +126,8 @@ class Downloads:
         return announced(answer.head, f"the tarball of {crate.name} {crate.version}")
 
     async def _join(self, release: sparse.Release) -> Download:
+        if self._clock() < (self._missing.get(release.sha256) or 0.0):
+            raise Declined(f"crates.io has no file for {release.name} {release.version}", status=404)
         fill = self._fills.get(release.sha256)
         collapsed = fill is not None
         if fill is None:
@@ -128,8 +140,8 @@ class Downloads:
             await fill.ready()
         except BaseException as error:
             await fill.leave()
-            if isinstance(error, Offline):
-                raise Offline(f"{release.name} {release.version}: {error.detail}") from None
+            if isinstance(error, Declined):
+                self._missing.put(release.sha256, self._clock() + self._missing_ttl, size=8, tag="")
             raise
         return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed)
 
@@ -138,7 +150,7 @@ class Downloads:
             await fill.run(self._upstream, self._blobs, self._observe)
         finally:
             del self._fills[sha256]
-        await self._stored()
+        await self._stored(fill.received)
 
 
 def _with(sha256: str | None) -> str:

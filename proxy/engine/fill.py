@@ -86,6 +86,11 @@ class Fill:
             else:
                 await self._next()
 
+    @property
+    def received(self) -> int:
+        """Bytes that readers may have by now."""
+        return self._released
+
     def enter(self) -> None:
         self._readers += 1
 

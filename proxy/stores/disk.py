@@ -5,7 +5,6 @@ It knows nothing of entries or freshness; `keep` is all it knows of time. What f
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -15,19 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from proxy.model import Health, Selection, State
+from proxy.model import Health, Selection
 from proxy.stores import envelope, selecting
+from proxy.stores.attempts import Attempts
 from proxy.stores.base import Observer
-from proxy.stores.database import FAULTS, Database
-from proxy.stores.faults import Faults
-from proxy.stores.threads import Threads
+from proxy.stores.database import Database
 
 T = TypeVar("T")
 
 # SQLite needs room for its log (up to 4 MiB, outside of all accounting) even to delete: without it a full
 # disk stays full.
 RESERVE = 16 * 2**20
-_HEALTH_SECONDS = 0.5
 _BATCH = 64
 
 
@@ -36,10 +33,8 @@ class DiskStore:
 
     def __init__(self, directory: Path, name: str, observer: Observer) -> None:
         self._directory = directory
-        self._name = name
-        self._faults = Faults(name, observer)
         self._database = Database(directory, envelope.VERSION, lambda what: observer(name, what))
-        self._threads = Threads(name)
+        self._attempts = Attempts(name, observer)
 
     @classmethod
     def opened(cls, directory: Path, name: str, observer: Observer) -> DiskStore:
@@ -75,16 +70,10 @@ class DiskStore:
         return await self._attempt("count", lambda cache: _count(cache, selection), 0)
 
     async def health(self) -> Health:
-        try:
-            async with asyncio.timeout(_HEALTH_SECONDS):
-                await self._attempt("get", lambda cache: cache.get(""), None)
-        except TimeoutError:
-            return Health(self._name, State.DEGRADED, f"{self._directory} does not answer")
-        detail = self._faults.detail
-        return Health(self._name, State.DEGRADED if detail else State.OK, detail)
+        return await self._attempts.health(lambda: self._database.attempt(lambda cache: cache.get("")))
 
     async def aclose(self) -> None:
-        await self._threads.aclose(self._database.close)
+        await self._attempts.threads.aclose(self._database.close)
 
     async def volume(self) -> int:
         """Bytes on the disk, near enough; 0 while the disk fails. It costs two short queries, not a scan."""
@@ -95,18 +84,7 @@ class DiskStore:
         return await self._attempt("trim", lambda cache: _trimmed(cache, want), 0)
 
     async def _attempt(self, doing: str, do: Callable[[Any], T], failed: T) -> T:
-        try:
-            result = await self._threads.run(self._database.attempt, do)
-        except FAULTS as error:
-            self._faults.failed(doing, _kind(error), f"{type(error).__name__}: {error}")
-            return failed
-        self._faults.worked(doing)
-        return result
-
-
-def _kind(error: BaseException) -> str:
-    number = error.errno if isinstance(error, OSError) else getattr(error, "sqlite_errorcode", "")
-    return f"{type(error).__name__} {number}"
+        return await self._attempts.run(doing, lambda: self._database.attempt(do), failed)
 
 
 def _where(selection: Selection) -> tuple[str, list[Any]]:

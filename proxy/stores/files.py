@@ -1,8 +1,8 @@
 """Where blobs lie on the disk. It knows names and files, not whose they are. All of it blocks.
 
-    DIR/ab/REST       a published file, named after its SHA-256 and nothing else
-    DIR/tmp/          files being filled, each locked by the process that fills it
-    DIR/corrupt/      the last few files that were not what their record said
+DIR/ab/REST       a published file, named after its SHA-256 and nothing else
+DIR/tmp/          files being filled, each locked by the process that fills it
+DIR/corrupt/      the last few files that were not what their record said
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ that row and file agree for everyone who reads the row. It knows no path. All of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +27,10 @@ _BLOBS = "key >= 'blob ' AND key < 'blob!'"
 _TOTAL = "total"
 # Rows in one transaction; other processes wait for its end.
 _BATCH = 64
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,7 @@ class Ledger:
         """Write the row, then `publish` the file; where that raises there is no row."""
         self._transact(lambda cache: self._added(cache, sha256, record, used, publish))
 
-    def drop(self, sha256: str, remove: Callable[[str], None], unless: Callable[[], bool]) -> bool:
+    def drop(self, sha256: str, remove: Callable[[str], None], unless: Callable[[], bool] = _never) -> bool:
         """Drop the row and `remove` the file, `unless` the reason for that is gone by now; was it dropped?"""
 
         def drop(cache: Any) -> bool:
@@ -74,27 +80,29 @@ class Ledger:
 
         self._transact(adopt)
 
-    def touch(self, moments: Mapping[str, float]) -> None:
+    def touch(self, moments: Mapping[str, float]) -> bool:
         """These files were used at these times."""
-        pending = [(moment, _BLOB + sha256, moment) for sha256, moment in moments.items()]
         update = "UPDATE Cache SET store_time = ? WHERE key = ? AND store_time < ?"
-        for start in range(0, len(pending), _BATCH):
-            batch = pending[start : start + _BATCH]
-            self._transact(lambda cache, batch=batch: [cache._sql(update, row) for row in batch])
+
+        def touch(cache: Any, batch: list[tuple[str, float]]) -> None:
+            for sha256, moment in batch:
+                cache._sql(update, (moment, _BLOB + sha256, moment))
+
+        for batch in _batches(list(moments.items())):
+            self._transact(partial(touch, batch=batch))
+        return True
 
     def evict(self, want: int, pinned: Callable[[str], bool]) -> tuple[int, int]:
         """Drop the least recently used until `want` bytes are freed; how many files and bytes that were."""
         count = freed = skipped = 0
         while freed < want:
-            rows = self._database.attempt(lambda cache, past=skipped: _oldest(cache, past))
+            rows = self._database.attempt(partial(_oldest, past=skipped))
             if not rows:
                 break
-            passed = {sha256 for sha256 in rows if pinned(sha256)}
-            skipped += len(passed)
-            for sha256 in rows:
-                if freed < want and sha256 not in passed:
-                    size = self._transact(lambda cache, sha256=sha256: self._evicted(cache, sha256))
-                    count, freed = count + (size is not None), freed + (size or 0)
+            loose = [sha256 for sha256 in rows if not pinned(sha256)]
+            skipped += len(rows) - len(loose)
+            dropped = self._transact(partial(self._evicted, batch=loose, want=want - freed))
+            count, freed = count + len(dropped), freed + sum(dropped)
         return count, freed
 
     def purge(self, crate: str | None) -> int:
@@ -102,10 +110,8 @@ class Ledger:
         where, args = (_BLOBS, []) if crate is None else ("tag = ?", [crate])
         select = f"SELECT key FROM Cache WHERE {where}"
         rows = self._database.attempt(lambda cache: cache._sql(select, args).fetchall())
-        return sum(
-            self._transact(lambda cache, key=key: self._evicted(cache, key.removeprefix(_BLOB))) is not None
-            for (key,) in rows
-        )
+        found = [key.removeprefix(_BLOB) for (key,) in rows]
+        return sum(len(self._transact(partial(self._evicted, batch=batch, want=math.inf))) for batch in _batches(found))
 
     def total(self) -> int:
         """Bytes of all files."""
@@ -121,7 +127,7 @@ class Ledger:
             self._transact(lambda cache: cache.incr(_TOTAL, sum(known.values()) - total))
         found = {sha256: (changed, size) for sha256, changed, size in files}
         for sha256 in known.keys() - found.keys():
-            self.drop(sha256, self._remove, unless=lambda sha256=sha256: exists(sha256))
+            self.drop(sha256, self._remove, unless=partial(exists, sha256))
         for sha256 in found.keys() - known.keys():
             changed, size = found[sha256]
             if exists(sha256):
@@ -138,9 +144,7 @@ class Ledger:
 
         return self._database.attempt(transact)
 
-    def _added(
-        self, cache: Any, sha256: str, record: Record, used: float, publish: Callable[[], None]
-    ) -> None:
+    def _added(self, cache: Any, sha256: str, record: Record, used: float, publish: Callable[[], None]) -> None:
         before = _size(cache.get(_BLOB + sha256))
         tag = "" if record.crate is None else names.folded(record.crate.name)
         cache.set(_BLOB + sha256, _packed(record), tag=tag)
@@ -148,11 +152,14 @@ class Ledger:
         cache.incr(_TOTAL, record.size - before)
         publish()
 
-    def _evicted(self, cache: Any, sha256: str) -> int | None:
-        value = cache.get(_BLOB + sha256)
-        if value is None:
-            return None  # another process was quicker
-        return self._dropped(cache, sha256, _unpacked(value), self._remove)
+    def _evicted(self, cache: Any, batch: list[str], want: float) -> list[int]:
+        """Drop these until `want` bytes are freed; their sizes. What another process dropped is passed over."""
+        sizes: list[int] = []
+        for sha256 in batch:
+            value = cache.get(_BLOB + sha256)
+            if value is not None and sum(sizes) < want:
+                sizes.append(self._dropped(cache, sha256, _unpacked(value), self._remove))
+        return sizes
 
     def _dropped(self, cache: Any, sha256: str, record: Record | None, remove: Callable[[str], None]) -> int:
         size = 0 if record is None else record.size
@@ -160,6 +167,10 @@ class Ledger:
         cache.incr(_TOTAL, -size)
         remove(sha256)
         return size
+
+
+def _batches(items: list[T]) -> Iterator[list[T]]:
+    return (items[start : start + _BATCH] for start in range(0, len(items), _BATCH))
 
 
 def _oldest(cache: Any, past: int) -> list[str]:

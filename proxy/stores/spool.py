@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from proxy.model import Crate
 from proxy.stores import descriptor
+from proxy.stores.database import FAULTS
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files
 from proxy.stores.ledger import Ledger, Record
@@ -77,7 +79,8 @@ class DiskSpool:
         if not self._spent:
             self._spent = True
             self._held = None
-            await self._threads.run(self._path.unlink, missing_ok=True)
+            with contextlib.suppress(OSError):  # the next start sweeps what is left
+                await self._threads.run(self._path.unlink, missing_ok=True)
 
     def _filling(self) -> Descriptor:
         if self._spent:
@@ -93,12 +96,13 @@ class DiskSpool:
             os.fdatasync(held.number)
             now = self._clock()
             record = Record(self._crate, self._size, now)
-            self._ledger.add(
-                self._sha256, record, now, publish=lambda: self._files.publish(self._path, self._sha256)
-            )
-        except BaseException:
-            self._path.unlink(missing_ok=True)
-            raise
+            self._ledger.add(self._sha256, record, now, publish=lambda: self._files.publish(self._path, self._sha256))
+        except FAULTS as error:
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise
+            raise OSError(errno.EIO, f"the ledger fails ({error})") from error
 
 
 def _open(held: Descriptor | None) -> Descriptor:

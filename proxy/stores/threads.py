@@ -27,13 +27,14 @@ class Threads:
         self._closed = False
 
     async def run(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`do(...)` in one of the threads. A cancelled caller leaves it running to its end.
+        """`do(...)` in one of the threads. A cancelled caller leaves it to run to its end.
 
         OSError once closed: to the adapters a closed store is one more medium that fails.
         """
         if self._closed:
             raise OSError(errno.ESHUTDOWN, "the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: do(*args, **kwargs))
+        call = asyncio.get_running_loop().run_in_executor(self._pool, lambda: do(*args, **kwargs))
+        return await asyncio.shield(call)
 
     async def aclose(self, last: Callable[[], None]) -> None:
         """Finish what runs, call `last` once in each thread, end them all. A second call does nothing."""

@@ -1,0 +1,178 @@
+"""The command `crates-proxy`: one function a subcommand. It reads arguments, prints, and exits 0, 1 or 2."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from proxy import __version__, logs, settings
+from proxy.errors import Error, Refused, SettingsError
+from proxy.model import Selection
+from proxy.rules import names
+from proxy.rules.endpoints import BY_NAME, TIMED
+from proxy.settings import Loaded
+
+T = TypeVar("T")
+log = logging.getLogger("proxy")
+
+_CONTACT_MISSING = (
+    "upstream.contact is empty: crates.io asks whoever runs a tool against it for an address; "
+    'set it, for instance upstream.contact = "you@example.org"'
+)
+
+
+def _with_config(command: Callable[..., None]) -> Callable[..., None]:
+    option = click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Settings in TOML; see config/default.toml. The environment and options win over it.",
+    )
+    return option(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="crates-proxy")
+def main() -> None:
+    """A caching reverse proxy and mirror for crates.io."""
+
+
+@main.command()
+@_with_config
+@click.option("--host", metavar="ADDRESS", help="server.host: where to listen.")
+@click.option("--port", metavar="NUMBER", help="server.port: 0 picks a free one.")
+@click.option("--workers", metavar="NUMBER", help="server.workers: processes.")
+@click.option("--offline", is_flag=True, default=None, help="upstream.offline: serve only what is stored.")
+def serve(config: Path | None, host: str | None, port: str | None, workers: str | None, offline: bool | None) -> None:
+    """Run the server until SIGTERM or SIGINT."""
+    from proxy.server import sockets
+    from proxy.server import workers as processes
+    from proxy.server.serving import Tls
+    from proxy.web import app
+
+    given = {"server.host": host, "server.port": port, "server.workers": workers, "upstream.offline": offline}
+    loaded = _loaded(config, given)
+    server = loaded.settings.server
+    logs.configure(level=loaded.settings.log.level, json_lines=loaded.settings.log.format == "json")
+    for note in loaded.notes:
+        log.warning("%s", note)
+    if not loaded.settings.upstream.contact and not loaded.settings.upstream.offline:
+        log.warning("%s", _CONTACT_MISSING)
+    try:
+        if server.socket:
+            groups = sockets.unix(server.socket, workers=server.workers)
+        else:
+            groups = sockets.tcp(server.host, server.port, workers=server.workers)
+        status = processes.run(
+            app.made,
+            (loaded.settings, _directory(loaded)),
+            groups=groups,
+            tls=Tls(server.tls_cert, server.tls_key) if server.tls_cert else None,
+            drain_timeout=server.drain_timeout,
+            on_drain=app.drain,
+        )
+    except SettingsError as error:
+        _stop(error, 2)
+    except Error as error:
+        _stop(error, 1)
+    sys.exit(status)
+
+
+@main.command()
+@_with_config
+@click.argument("what", nargs=-1, required=True, metavar="LOCKFILE|NAME[@VERSION] ...")
+def warm(config: Path | None, what: tuple[str, ...]) -> None:
+    """Fetch index files and tarballs into the cache.
+
+    WHAT is a Cargo.lock (an argument with a / or ending in .lock, - for standard input), or the name of a crate,
+    alone for its newest version that is not yanked. Dependencies of named crates are not followed.
+    """
+    from proxy import commands
+
+    loaded = _loaded(config, {})
+    logs.configure(level="error", json_lines=False)
+    try:
+        wanted = commands.wanted(what, sys.stdin)
+    except Refused as error:
+        _stop(error, 2)
+    failures = _run(commands.warm(loaded.settings, _directory(loaded), wanted))
+    sys.exit(1 if failures else 0)
+
+
+@main.command()
+@_with_config
+@click.option("--crate", metavar="NAME", help="Everything about this crate.")
+@click.option("--endpoint", metavar="NAME", help="Everything of this endpoint, such as index or versions.")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option("--soft", is_flag=True, help="Delete nothing, but revalidate before use; it still serves offline.")
+def purge(config: Path | None, crate: str | None, endpoint: str | None, everything: bool, soft: bool) -> None:
+    """Delete what is stored, here and in running servers; prints how many values and files that were."""
+    from proxy import commands
+
+    if (crate is not None) + (endpoint is not None) + everything != 1:
+        raise click.UsageError("name what to purge: one of --crate NAME, --endpoint NAME and --all")
+    if crate is not None and not names.is_name(crate):
+        raise click.BadParameter(f"`{crate}` is no name of a crate", param_hint="--crate")
+    if endpoint is not None and endpoint not in BY_NAME:
+        raise click.BadParameter(f"`{endpoint}` is none of {', '.join(BY_NAME)}", param_hint="--endpoint")
+    selection = Selection(crate=names.folded(crate) if crate else None, endpoint=endpoint)
+    loaded = _loaded(config, {})
+    logs.configure(level="warning", json_lines=False)
+    click.echo(_run(commands.purge(loaded.settings, _directory(loaded), selection, soft=soft)))
+
+
+@main.command(name="config")
+@_with_config
+@click.option("--check", is_flag=True, help="Print nothing; exit 2 where something is wrong.")
+def config_(config: Path | None, check: bool) -> None:
+    """Print the settings in force and where each came from; secrets are masked."""
+    loaded = _loaded(config, {})
+    for note in loaded.notes:
+        click.echo(note, err=True)
+    if not check:
+        click.echo(settings.render(loaded), nl=False)
+
+
+@main.command()
+@_with_config
+def setup(config: Path | None) -> None:
+    """Print the lines for .cargo/config.toml that make cargo use this proxy."""
+    from proxy import commands
+
+    click.echo(commands.cargo_config(_loaded(config, {}).settings), nl=False)
+
+
+def _loaded(config: Path | None, given: dict[str, Any]) -> Loaded:
+    try:
+        return settings.load(given, config, os.environ, endpoints=TIMED)
+    except SettingsError as error:
+        _stop(error, 2)
+
+
+def _directory(loaded: Loaded) -> Path:
+    try:
+        return loaded.settings.cache_dir(os.environ)
+    except SettingsError as error:
+        _stop(error, 2)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except SettingsError as error:
+        _stop(error, 2)
+    except Error as error:
+        _stop(error, 1)
+
+
+def _stop(error: Error, status: int) -> NoReturn:
+    for line in error.detail.splitlines():
+        click.echo(f"crates-proxy: {line}", err=True)
+    sys.exit(status)

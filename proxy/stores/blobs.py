@@ -1,0 +1,137 @@
+"""Tarballs on the disk, under their SHA-256, for the processes of one machine.
+
+It knows whose file it is, how large and when it was last used; it trusts that the caller verified the checksum,
+and knows nothing of upstream. What fails on the disk is absent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from proxy.model import Crate, Health, Selection
+from proxy.stores.attempts import Attempts
+from proxy.stores.base import Observer
+from proxy.stores.descriptor import Descriptor
+from proxy.stores.files import Files, is_sha256
+from proxy.stores.ledger import Ledger, Record
+from proxy.stores.spool import DiskBlob, DiskSpool
+
+_NAME = "tarballs"
+
+
+class DiskBlobs:
+    """A `BlobStore`. Several processes may open the same directory."""
+
+    def __init__(self, directory: Path, min_free: int, observer: Observer, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._files = Files(directory, min_free)
+        self._files.sweep()
+        self._ledger = Ledger(self._files.directory / "ledger", lambda what: observer(_NAME, what), self._files.remove)
+        self._ledger.reconcile(self._files.published(), lambda sha256: self._files.path(sha256).exists())
+        self._ledger.close()
+        self._attempts = Attempts(_NAME, observer)
+        self._threads = self._attempts.threads
+        # When files were last used, until `flush`: a read that wrote would wait for every other writer.
+        self._touched: dict[str, float] = {}
+
+    @classmethod
+    def opened(
+        cls, directory: Path, min_free: int, observer: Observer, clock: Callable[[], float] = time.time
+    ) -> DiskBlobs:
+        """Open or create the store. It blocks, for a walk over the directory, and may be called in any thread.
+
+        A damaged ledger is set aside and told; the files stay, and each is hashed before it is served again.
+        OSError where the directory cannot be used at all. `observer` must bear a call from another thread.
+        """
+        return cls(directory, min_free, observer, clock)
+
+    async def open(self, crate: Crate, sha256: str) -> DiskBlob | None:
+        if not is_sha256(sha256):
+            return None
+        found = await self._attempts.run("open", lambda: self._opened(crate, sha256), None)
+        if found is None:
+            return None
+        if isinstance(found, str):
+            self._attempts.told(f"{crate.name} {crate.version} ({sha256}) is set aside: {found}")
+            return None
+        self._touched[sha256] = self._clock()
+        return DiskBlob(self._threads, *found)
+
+    async def spool(self, crate: Crate, sha256: str) -> DiskSpool:
+        """As in `BlobStore`; OSError (ENOSPC) too where less than `min_free` is free. ValueError for no SHA-256."""
+        self._files.path(sha256)
+        created = await self._threads.run(self._created)
+        return DiskSpool(self._files, self._ledger, self._threads, self._clock, crate, sha256, created)
+
+    async def purge(self, selection: Selection) -> int:
+        """Drop the files of a crate, or all. No endpoint is told apart here: a selection of one takes nothing."""
+        if selection.endpoint is not None:
+            return 0
+        return await self._attempts.run("purge", lambda: self._ledger.purge(selection.crate), 0)
+
+    async def health(self) -> Health:
+        return await self._attempts.health(self._probe)
+
+    async def aclose(self) -> None:
+        await self.flush()
+        await self._threads.aclose(self._ledger.close)
+
+    async def flush(self) -> None:
+        """Write down which files were used lately. To be called every few seconds."""
+        touched, self._touched = self._touched, {}
+        if touched and not await self._attempts.run("flush", lambda: self._ledger.touch(touched), False):
+            self._touched = touched | self._touched
+
+    async def volume(self) -> int:
+        """Bytes of all files, of every process; 0 while the disk fails. It costs one short query."""
+        return await self._attempts.run("volume", self._ledger.total, 0)
+
+    async def trim(self, want: int, pinned: Callable[[str], bool] = lambda sha256: False) -> int:
+        """Drop the least recently used files until `want` bytes are freed; how many were.
+
+        `pinned` tells which SHA-256 stay whatever happens. It is called in another thread.
+        """
+        await self.flush()
+        count, freed = await self._attempts.run("trim", lambda: self._ledger.evict(want, pinned), (0, 0))
+        if count:
+            self._attempts.told(f"evicted {count} files, {freed} bytes")
+        return freed
+
+    def _probe(self) -> None:
+        self._files.check_room()
+        self._ledger.total()
+
+    def _created(self) -> tuple[Descriptor, Path]:
+        self._files.check_room()
+        return self._files.temporary()
+
+    def _opened(self, crate: Crate, sha256: str) -> tuple[Descriptor, int] | str | None:
+        """The file; why it was set aside; or None where there is none."""
+        record = self._ledger.get(sha256)
+        if record is None:
+            return None  # whatever lies there: without a record nobody vouches for it
+        try:
+            held, size = self._files.opened(sha256)
+        except FileNotFoundError:
+            self._ledger.drop(sha256, self._files.remove, unless=self._files.path(sha256).exists)
+            return None
+        wrong = self._wrong(record, crate, sha256, size)
+        if wrong:
+            self._ledger.drop(sha256, self._files.set_aside)
+            return wrong
+        return held, size
+
+    def _wrong(self, record: Record, crate: Crate, sha256: str, size: int) -> str:
+        """Why the file is not to be served; "" where nothing is wrong with it."""
+        if size != record.size:
+            return f"it has {size} bytes instead of {record.size}"
+        if record.crate is None:
+            if not self._files.is_whole(sha256):
+                return "it does not have that checksum"
+            attributed = Record(crate, size, record.stored)
+            self._ledger.add(sha256, attributed, self._clock(), publish=lambda: None)
+        elif record.crate != crate:
+            return f"it was stored as {record.crate.name} {record.crate.version}"
+        return ""

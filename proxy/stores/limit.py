@@ -1,0 +1,90 @@
+"""One limit over all that is kept on the disk. It knows what gives way first, and no database.
+
+Tarballs go first, by least recent use, then the stores in the order given: an index file is worth more than one
+tarball, because a build resolves with all of them and downloads a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+# Trimmed to this share, so that the next commits do not trim again.
+_LOW = 0.95
+# Bytes dropped between two measurements, as a share: processes that trim at the same time overshoot by one each.
+_STEP = 0.02
+# Between two measurements a process may add this share of what was left to the limit, or the least share of the
+# limit itself: eight processes together stay within it, give or take the least.
+_SHARE = 1 / 8
+_LEAST = 1 / 256
+
+
+class Trimmed(Protocol):
+    """A store on the disk."""
+
+    async def volume(self) -> int: ...
+
+    async def trim(self, want: int) -> int: ...
+
+
+class TrimmedBlobs(Protocol):
+    """The tarballs; `pinned` tells which SHA-256 stay whatever happens."""
+
+    async def volume(self) -> int: ...
+
+    async def trim(self, want: int, pinned: Callable[[str], bool]) -> int: ...
+
+
+class Limit:
+    """Keeps `blobs` and `stores` together under `max_size` bytes."""
+
+    def __init__(
+        self,
+        max_size: int,
+        blobs: TrimmedBlobs,
+        stores: Sequence[Trimmed],
+        pinned: Callable[[str], bool] = lambda sha256: False,
+    ) -> None:
+        self._max_size = max_size
+        self._blobs = blobs
+        self._stores = stores
+        self._pinned = pinned
+        self._allowance = 0.0
+        self._busy = asyncio.Lock()
+
+    async def keep(self, added: int) -> int:
+        """To be called with the size of whatever was stored. Returns the bytes freed, 0 nearly always.
+
+        It measures only when enough was added since the last time; until then it costs one subtraction.
+        """
+        self._allowance -= added
+        if self._allowance > 0 or self._busy.locked():
+            return 0
+        async with self._busy:
+            return await self.trim()
+
+    async def trim(self) -> int:
+        """Measure now, and trim where it is over the limit. Returns the bytes freed."""
+        volume = await self._volume()
+        freed = 0
+        if volume > self._max_size:
+            target = int(self._max_size * _LOW)
+            while volume > target:
+                step = await self._trimmed(min(volume - target, max(1, int(self._max_size * _STEP))))
+                if step == 0:
+                    break  # nothing is left but what is pinned, or the disk fails: later, then
+                freed += step
+                volume = await self._volume()
+        self._allowance = max((self._max_size - volume) * _SHARE, self._max_size * _LEAST)
+        return freed
+
+    async def _volume(self) -> int:
+        return sum(await asyncio.gather(self._blobs.volume(), *(store.volume() for store in self._stores)))
+
+    async def _trimmed(self, want: int) -> int:
+        freed = await self._blobs.trim(want, self._pinned)
+        for store in self._stores:
+            if freed < want:
+                freed += await store.trim(want - freed)
+        return freed

