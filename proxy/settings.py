@@ -159,7 +159,7 @@ def load(
     kinds = _kinds() | {
         f"endpoints.{name}.{time}": kind for name, has in endpoints.items() if has for time, kind in _TIMES.items()
     }
-    known = sources.Known([*kinds, *PLANNED], endpoints)
+    known = sources.Known([*kinds, *PLANNED], [*kinds], endpoints)
     layers = [
         sources.from_toml(defaults(Path(__file__).parent).read_bytes(), "default.toml", known, origin="default"),
         sources.from_file(config, known) if config is not None else sources.Layer(),

@@ -43,9 +43,11 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The keys there are; `endpoints`: name -> whether it has a ttl, and so times that can be set."""
+    """`keys`: all that mean something, with `offered` those that can be used. `endpoints`: name -> whether it has
+    a ttl, and so times that can be set."""
 
     keys: Collection[str]
+    offered: Collection[str]
     endpoints: Mapping[str, bool]
 
     def sections(self) -> set[str]:
@@ -64,8 +66,10 @@ class Known:
             near = get_close_matches(name, self.endpoints) or sorted(self.endpoints)
             return f"no such endpoint; {_either('did you mean', near)}"
         last = key.rpartition(".")[2]
-        matches = get_close_matches(key, self.keys) or [each for each in self.keys if each.endswith(f".{last}")]
-        near = [spelt.get(match, match) for match in matches[:3]]
+        # Keys of one section are alike already, hence the high bar.
+        matches = get_close_matches(key, self.offered, cutoff=0.75)
+        matches = matches or [each for each in self.offered if each.endswith(f".{last}")][:3]
+        near = [spelt.get(match, match) for match in matches]
         return f"no such setting; {_either('did you mean', near)}" if near else "no such setting"
 
 

@@ -23,7 +23,7 @@ class Wrong(ValueError):
 
 _NUMBER = r"([0-9]{1,18}(?:\.[0-9]{1,9})?)"
 _DURATION = re.compile(rf"{_NUMBER} *(ms|s|m|h|d)?")
-_SIZE = re.compile(rf"{_NUMBER} *([A-Za-z]{{0,3}})")
+_SIZE = re.compile(rf"{_NUMBER} *([KMGT]i?B|B)?", re.ASCII | re.IGNORECASE)
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _BYTES = {
     f"{prefix}{base}": factor**power
@@ -145,7 +145,7 @@ def _show_duration(seconds: float) -> object:
 
 def _size(value: object) -> int:
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-        size = Fraction(match[1]) * _FOLDED_BYTES.get(match[2].lower() or "b", Fraction(1, 3))  # not whole: no unit
+        size = Fraction(match[1]) * _FOLDED_BYTES[(match[2] or "B").lower()]
         value = int(size) if size.denominator == 1 else None
     if type(value) is not int or not 0 <= value <= MAX_SIZE:
         raise ValueError

@@ -62,8 +62,10 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, directory: Path) -> AsyncIterator[Proxy]:
+async def opened(settings: Settings, directory: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[Proxy]:
     """Open the stores in `directory` (`cache.dir`), join the fleet, and close everything in the end.
+
+    `clock` gives seconds since the epoch.
 
     Raises `SettingsError` where a setting cannot be put to use.
     """
@@ -71,9 +73,7 @@ async def opened(settings: Settings, directory: Path) -> AsyncIterator[Proxy]:
         cache = settings.cache
         prepared(directory)
         json_store, index_store, disks = await _stores(settings, directory, stack)
-        blobs = await asyncio.to_thread(
-            DiskBlobs.opened, directory / "tarballs", min_free=cache.min_free, observer=observe
-        )
+        blobs = await asyncio.to_thread(DiskBlobs.opened, directory / "tarballs", cache.min_free, observe, clock)
         stack.push_async_callback(blobs.aclose)
         limit = Limit(cache.max_size, blobs, disks)
         upstream = _upstream(settings, stack)
@@ -92,7 +92,7 @@ async def opened(settings: Settings, directory: Path) -> AsyncIterator[Proxy]:
                 task.add_done_callback(fleet_tasks.discard)
 
         fleet = await _fleet(settings, directory, hear, changes.forget, stack)
-        purging = Purging(changes=changes, fleet=fleet, stores=(json_store, index_store), blobs=blobs, clock=time.time)
+        purging = Purging(changes=changes, fleet=fleet, stores=(json_store, index_store), blobs=blobs, clock=clock)
         answers = Answers(
             memory=memory,
             negatives=negatives,
@@ -100,7 +100,7 @@ async def opened(settings: Settings, directory: Path) -> AsyncIterator[Proxy]:
             keep={Kind.JSON: cache.keep, Kind.HTML: cache.keep, Kind.INDEX: None},
             upstream=watched,
             changes=changes,
-            clock=time.time,
+            clock=clock,
             observe=observe,
             offline=settings.upstream.offline,
         )
@@ -113,14 +113,14 @@ async def opened(settings: Settings, directory: Path) -> AsyncIterator[Proxy]:
             index_policy=index_policy,
             missing_ttl=endpoints.policy(BY_NAME["download"], (), settings.endpoints.get("download")).negative_ttl,
             largest=cache.max_object,
-            clock=time.time,
+            clock=clock,
             observe=observe,
             stored=limit.keep,
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=watched, purging=purging)
         transparent = Transparent(
-            passing=passing, memory=memory, store=json_store, changes=changes, keep=cache.keep, clock=time.time
+            passing=passing, memory=memory, store=json_store, changes=changes, keep=cache.keep, clock=clock
         )
         site = Site(
             public_url=settings.server.public_url,

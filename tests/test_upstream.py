@@ -15,8 +15,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 import pytest
 
-from tests.upstream import Source, Upstream, faults, samples
-from tests.upstream.api import IpLimit
+from tests.upstream import IpLimit, Source, Upstream, faults, samples
 from tests.upstream.crates import publish_body
 from tests.upstream.faults import At
 from tests.upstream.index import path as index_path

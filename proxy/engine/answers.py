@@ -37,6 +37,10 @@ class Hot:
     entry: Entry
     fresh_until: float
 
+    def fresh(self, now: float) -> bool:
+        """A clock that went backwards makes nothing fresh for longer."""
+        return self.entry.requested_at - 1.0 <= now < self.fresh_until
+
 
 class Answers:
     """Everything that is answered from memory whole."""
@@ -75,7 +79,7 @@ class Answers:
         """
         now = self._clock()
         hot = self._memory.get(read.key) or self._negatives.get(read.key)
-        if hot is not None and now < hot.fresh_until and not _forced(read, hot.entry, now):
+        if hot is not None and hot.fresh(now) and not _forced(read, hot.entry, now):
             return self._hit(read, hot.entry, hot.fresh_until - now, now)
         entry, mark = await self._stored(read)
         now = self._clock()

@@ -12,8 +12,8 @@ from proxy.engine.changes import Purging
 from proxy.errors import Error
 from proxy.model import Head, Headers, Host, Selection
 from proxy.rules import headers, names
-from proxy.rules.endpoints import Match
 from proxy.rules.publish import NameReader
+from proxy.rules.routes import Match
 from proxy.upstream.base import Answer, Ask, Upstream
 
 CHANGE_PATIENCE = 65.0

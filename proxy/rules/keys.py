@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from proxy.rules import names, paths
-from proxy.rules.endpoints import BY_NAME, Endpoint, Kind, Match, Policy, policy
+from proxy.rules.endpoints import BY_NAME, Endpoint, Kind, Policy, policy
+from proxy.rules.routes import Match
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from proxy.errors import Error, Offline, UpstreamError
 from proxy.model import Outcome, Verdict
 
 CACHE = "crates-proxy"
@@ -38,9 +39,16 @@ def tarball_status(verdict: Verdict, *, collapsed: bool, stored: bool) -> bytes:
     return f"{CACHE}; fwd=uri-miss{'; stored' if stored else ''}".encode("ascii")
 
 
-def refused(detail: str) -> bytes:
-    """The Cache-Status field of an error of our own: `offline`, `throttled`, or nothing to tell."""
-    return f"{CACHE}; detail={detail}".encode("ascii") if detail else f"{CACHE}; fwd=uri-miss".encode("ascii")
+def refused(error: Error) -> bytes:
+    """The Cache-Status field of an error: what was asked upstream, or why nothing was."""
+    parts = [CACHE]
+    if isinstance(error, Offline):
+        parts.append("detail=offline")
+    elif isinstance(error, UpstreamError):
+        parts.append("fwd=uri-miss")
+        if error.answered is not None:
+            parts.append(f"fwd-status={error.answered}")
+    return "; ".join(parts).encode("ascii")
 
 
 PASSED = f"{CACHE}; fwd=bypass".encode("ascii")

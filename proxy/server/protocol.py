@@ -15,6 +15,7 @@ import logging
 import time
 from asyncio import Transport
 from email.utils import formatdate
+from functools import partial
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -24,6 +25,9 @@ log = logging.getLogger("proxy.server")
 
 # A server may ignore Upgrade (RFC 9110 section 7.8). cargo and curl offer h2c with these on plain HTTP.
 OFFER = frozenset({b"upgrade", b"http2-settings"})
+
+# The extension of the ASGI scope by which an application breaks its answer off.
+ABORT = "crates-proxy.abort"
 
 # How long a connection that has not sent its request may still do so once the server drains: seconds. Longer
 # than a round trip over an office line, much shorter than any drain timeout.
@@ -99,6 +103,7 @@ class Protocol(HttpToolsProtocol):
             self.scope["method"] = self.parser.get_method().decode()
             return
         super().on_headers_complete()
+        self.scope["extensions"] = {ABORT: partial(self._abort, self.cycle)}
         if self.draining:
             self.cycle.keep_alive = False
 
@@ -109,6 +114,11 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.answering = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _abort(self, cycle: RequestResponseCycle) -> None:
+        """What has been sent of this answer stands, the rest is not to be had: the client sees it cut short."""
+        cycle.disconnected = True
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         last = not self.pipeline

@@ -32,7 +32,8 @@ class Attempts:
             result = await self.threads.run(do)
         except FAULTS as error:
             number = error.errno if isinstance(error, OSError) else getattr(error, "sqlite_errorcode", None)
-            self._faults.failed(doing, f"{type(error).__name__} {number}", f"{type(error).__name__}: {error}")
+            detail = str(error) or "the database is locked"  # what diskcache's Timeout means, which says nothing
+            self._faults.failed(doing, f"{type(error).__name__} {number}", f"{type(error).__name__}: {detail}")
             return failed
         self._faults.worked(doing)
         return result

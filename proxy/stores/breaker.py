@@ -16,17 +16,18 @@ class Breaker:
         self._failures = 0
         self._until = 0.0
 
+    def rests(self) -> bool:
+        """Is it being left alone at this moment? Asking this changes nothing."""
+        return self._failures >= FAILURES and self._clock() < self._until
+
     def admits(self) -> bool:
         """May it be asked now? Who is told so after a pause is the probe, and others wait for its result.
 
         A probe that never reports costs one more pause, not the server.
         """
-        if self._failures < FAILURES:
-            return True
-        now = self._clock()
-        if now < self._until:
+        if self.rests():
             return False
-        self._until = now + PAUSE
+        self._until = self._clock() + PAUSE
         return True
 
     def succeeded(self) -> None:

@@ -19,7 +19,8 @@ from proxy.errors import SettingsError
 
 _SCHEMES = ("redis", "rediss", "unix")
 _SECONDS = 0.2
-_CONNECTIONS = 32
+CONNECTIONS = 64
+"""At most so many at a time; a store takes half of them, the rest is for others who share the client."""
 
 
 def client(url: str) -> Redis:
@@ -41,7 +42,7 @@ def client(url: str) -> Redis:
 
 def _settings() -> dict[str, Any]:
     return {
-        "max_connections": _CONNECTIONS,
+        "max_connections": CONNECTIONS,
         "timeout": _SECONDS,  # for a free connection
         "socket_timeout": _SECONDS,
         "socket_connect_timeout": _SECONDS,

@@ -31,19 +31,21 @@ _BATCH = 64
 class DiskStore:
     """A `Store`. Several processes may open the same directory."""
 
-    def __init__(self, directory: Path, name: str, observer: Observer) -> None:
+    def __init__(self, directory: Path, name: str, observer: Observer, reserve: int) -> None:
+        self._reserve = reserve
         self._directory = directory
         self._database = Database(directory, envelope.VERSION, lambda what: observer(name, what))
         self._attempts = Attempts(name, observer)
 
     @classmethod
-    def opened(cls, directory: Path, name: str, observer: Observer) -> DiskStore:
+    def opened(cls, directory: Path, name: str, observer: Observer, reserve: int = RESERVE) -> DiskStore:
         """Open or create the store. It blocks, and may be called in any thread.
 
         A damaged database is set aside and told. OSError where the directory cannot be used at all. `observer`
         must bear a call from another thread: damage that shows later is told from the thread that met it.
+        Nothing is stored where that would leave less than `reserve` bytes free.
         """
-        return cls(directory, name, observer)
+        return cls(directory, name, observer, reserve)
 
     async def get(self, key: str) -> bytes | None:
         frame = await self._attempt("get", lambda cache: cache.get(key), None)
@@ -52,7 +54,7 @@ class DiskStore:
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
         def put(cache: Any) -> bool:
             room = os.statvfs(self._directory)
-            if room.f_bavail * room.f_frsize < RESERVE + len(value):
+            if room.f_bavail * room.f_frsize < self._reserve + len(value):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return bool(cache.set(key, envelope.framed(key, value), expire=keep, tag=tag))
 

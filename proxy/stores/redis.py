@@ -48,6 +48,7 @@ class RedisStore:
         self._name = name
         self._faults = Faults(name, observer)
         self._breaker = Breaker(clock)
+        self._slots = asyncio.Semaphore(connection.CONNECTIONS // 2)
         self._flying: set[asyncio.Task[object]] = set()
 
     @classmethod
@@ -146,16 +147,23 @@ class RedisStore:
             self._faults.failed("close", type(error).__name__, type(error).__name__)
 
     async def _attempt(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, *, insist: bool = False) -> T:
-        if not insist and not self._breaker.admits():
+        if not insist and self._breaker.rests():
             return failed
         # A command that is cancelled between its request and its answer costs its connection, so it flies
         # on where its caller leaves.
-        task = asyncio.ensure_future(self._tried(doing, do, failed))
+        task = asyncio.ensure_future(self._tried(doing, do, failed, insist))
         self._flying.add(task)
         task.add_done_callback(self._flying.discard)
         return await asyncio.shield(task)
 
-    async def _tried(self, doing: str, do: Callable[[], Awaitable[T]], failed: T) -> T:
+    async def _tried(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, insist: bool) -> T:
+        # A crowd waits here rather than for a connection: that wait ends in the same error as a dead server.
+        async with self._slots:
+            if not insist and not self._breaker.admits():
+                return failed
+            return await self._asked(doing, do, failed)
+
+    async def _asked(self, doing: str, do: Callable[[], Awaitable[T]], failed: T) -> T:
         try:
             result = await do()
         except _FAULTS as error:

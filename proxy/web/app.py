@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -18,8 +19,9 @@ from proxy.web.messages import Receive, Scope, Send
 class App:
     """An ASGI application that opens the proxy when the server starts and closes it when it stops."""
 
-    def __init__(self, settings: Settings, directory: Path) -> None:
+    def __init__(self, settings: Settings, directory: Path, clock: Callable[[], float] = time.time) -> None:
         self._settings = settings
+        self._clock = clock
         self._directory = directory
         self._draining = False
         self._starlette = Starlette(lifespan=self._lifespan)
@@ -33,7 +35,7 @@ class App:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        async with wiring.opened(self._settings, self._directory) as proxy:
+        async with wiring.opened(self._settings, self._directory, self._clock) as proxy:
             app.router.routes += [
                 Route("/healthz", healthz),
                 Route("/readyz", Readyz(proxy.checks, lambda: self._draining)),

@@ -15,7 +15,8 @@ from proxy.engine.transparent import Transparent
 from proxy.errors import Error, Refused
 from proxy.model import Headers, Host, Outcome
 from proxy.rules import addresses, directives, endpoints, keys, paths, sparse, verdicts
-from proxy.rules.endpoints import Kind, Match, Override
+from proxy.rules.endpoints import Kind, Override
+from proxy.rules.routes import Match
 from proxy.upstream.base import Answer
 from proxy.web import answering
 from proxy.web.messages import Client, Receive, Scope, Send

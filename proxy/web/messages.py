@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.errors import Error, Offline
+from proxy.errors import Error
 from proxy.model import Headers
 from proxy.rules import directives, verdicts
 
@@ -57,7 +57,7 @@ class Client:
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-store"),
             (b"access-control-allow-origin", b"*"),
-            (b"cache-status", verdicts.refused("offline" if isinstance(error, Offline) else "")),
+            (b"cache-status", verdicts.refused(error)),
             (b"x-cache", b"MISS"),
         )
         if error.retry_after is not None:

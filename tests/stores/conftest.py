@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from proxy.stores.base import Observer
 from tests.redis_server import RedisServer, redis_server
 
 
@@ -15,6 +16,11 @@ def shared_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def told() -> list[tuple[str, str]]:
-    """What an observer was told; `told.append` of pairs is done by `observing`."""
+def told() -> list[str]:
+    """What the observer was told."""
     return []
+
+
+@pytest.fixture
+def observer(told: list[str]) -> Observer:
+    return lambda name, what: told.append(f"{name}: {what}")

@@ -70,7 +70,16 @@ async def test_the_last_value_put_counts(store: Store) -> None:
 
 
 async def test_keys_that_look_alike_are_apart(store: Store) -> None:
-    keys = ["crate a", "crate A", "crate a ", "crate  a", "crate é", "crate a\0", "crate a?page=1", "crate " + "a" * 4000]
+    keys = [
+        "crate a",
+        "crate A",
+        "crate a ",
+        "crate  a",
+        "crate é",
+        "crate a\0",
+        "crate a?page=1",
+        "crate " + "a" * 4000,
+    ]
     for key in keys:
         await store.put(key, key.encode(), tag="a", keep=None)
     assert [await store.get(key) for key in keys] == [key.encode() for key in keys]

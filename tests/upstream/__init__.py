@@ -6,8 +6,9 @@ proxy's: it shares no code with what it tests.
 """
 
 from tests.upstream import faults, samples
+from tests.upstream.api import IpLimit
 from tests.upstream.crates import Dependency, Source
 from tests.upstream.registry import Registry
 from tests.upstream.server import Asked, Upstream
 
-__all__ = ["Asked", "Dependency", "Registry", "Source", "Upstream", "faults", "samples"]
+__all__ = ["Asked", "Dependency", "IpLimit", "Registry", "Source", "Upstream", "faults", "samples"]

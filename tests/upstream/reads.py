@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from urllib.parse import quote
 
@@ -9,6 +10,8 @@ from tests.upstream import bodies, paging, versions
 from tests.upstream.packages import NotKnown, Package, Release
 from tests.upstream.routes import Call, Routes, answer
 from tests.upstream.wire import Headers, Refusal, Reply
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 PARTS = frozenset({"versions", "keywords", "categories", "badges", "downloads", "default_version"})
 
@@ -117,6 +120,8 @@ def authors(call: Call) -> Reply:
 
 def _elsewhere(call: Call, path: str) -> Reply:
     """To the static host, without looking whether it has that; to those who take JSON in words."""
+    if not _NAME.fullmatch(call["crate"]):
+        raise NotKnown(f"crate `{call['crate']}` does not exist")
     url = call.site.static + quote(path, safe="/-._~")
     vary: Headers = (("vary", "accept"),)
     if "json" in call.request.header("accept"):

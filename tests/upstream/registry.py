@@ -48,7 +48,7 @@ class Registry:
         self.tokens: dict[str, str] = {}
         self.sessions: dict[str, str] = {}
         self.throttled: dict[str, float] = {}
-        self._releases = 0
+        self._made = 0
 
     @locked
     def user(self, login: str, *, token: str = "", session: str = "") -> User:
@@ -95,7 +95,7 @@ class Registry:
         name, num, now = metadata["name"], metadata["vers"], self.clock() if at is None else at
         package = self.packages.get(folded(name))
         if package is None:
-            package = Package(len(self.packages) + 1, name, now, now, now, [login])
+            package = Package(self._next(), name, now, now, now, [login])
         if login not in package.owners:
             raise NotAllowed(
                 "this crate exists but you don't seem to be an owner. "
@@ -107,13 +107,17 @@ class Registry:
             raise NotAllowed(f"crate was previously named `{package.name}`")
         if any(release.num.partition("+")[0] == num.partition("+")[0] for release in package.releases):
             raise NotAllowed(f"crate version `{num}` is already uploaded")
-        self._releases += 1
         line = index_line(metadata, hashlib.sha256(tarball).hexdigest(), now)
-        release = Release(self._releases, line, metadata, tarball, now, now, login)
+        release = Release(self._next(), line, metadata, tarball, now, now, login)
         package.releases.append(release)
         package.updated_at = package.index_at = now
         self.packages[folded(name)] = package
         return release
+
+    def _next(self) -> int:
+        """Numbers of crates and versions are never used again."""
+        self._made += 1
+        return self._made
 
     @locked
     def yank(self, name: str, num: str, *, yanked: bool = True, message: str | None = None) -> None:

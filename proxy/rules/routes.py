@@ -1,0 +1,67 @@
+"""Which row of the table a request belongs to. Matching is on the canonical path (`rules.paths`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.errors import Refused
+from proxy.rules import names, paths, sparse
+from proxy.rules.endpoints import BY_NAME, TABLE, Endpoint, Kind
+
+_READS = frozenset(("GET", "HEAD"))
+_NOT_FOUND = "there is nothing here: see the README for the routes of this proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A request matched to its row. `parameters` are the template's, in canonical (still encoded) form."""
+
+    endpoint: Endpoint
+    path: str
+    query: paths.Query
+    parameters: dict[str, str]
+
+    @property
+    def crate(self) -> str:
+        """The folded name of the crate that it is about, "" for none: the tag of what is stored."""
+        name = self.parameters.get("crate") or self.parameters.get("index", "").rpartition("/")[2]
+        return names.folded(name)
+
+
+def match(method: str, path: str, query: paths.Query) -> Match:
+    """Find the row of a canonical path. HEAD is matched as GET.
+
+    Raises `Refused`: 404 where no row has the path or a name breaks crates.io's rules, 405 for a change outside
+    `/api/v1`, 400 for a version on the API that is no semantic version.
+    """
+    reading = method in _READS
+    for row in TABLE:
+        if (row.kind is Kind.CHANGE) is reading or row.method not in ("GET", "*", method):
+            continue
+        for pattern in row.patterns:
+            found = pattern.fullmatch(path)
+            if found is None:
+                continue
+            if reading:
+                return _checked(Match(row, path, query, found.groupdict()))
+            return Match(row, path, query, found.groupdict())
+    if not reading and path.startswith(("/index/", "/files/")):
+        raise Refused(f"{method} is not possible here: GET and HEAD are", status=405)
+    raise Refused(_NOT_FOUND, status=404)
+
+
+def _checked(found: Match) -> Match:
+    row, parameters = found.endpoint, found.parameters
+    if row.name == "search" and any(name == "following" for name, _ in found.query):
+        return Match(BY_NAME["following"], found.path, found.query, parameters)
+    if row.kind is Kind.INDEX and sparse.name_of(parameters["index"]) is None:
+        raise Refused(_NOT_FOUND, status=404)
+    if not row.shielded:
+        return found
+    crate, version = parameters.get("crate"), parameters.get("version")
+    if crate is not None and not names.is_name(crate):
+        raise Refused(f"crate `{crate}` does not exist", status=404)
+    if version is not None and not names.is_version(version):
+        status = 400 if found.path.startswith("/api/") else 404
+        raise Refused(f"`{version}` is not a semantic version, such as 1.2.3", status=status)
+    return found

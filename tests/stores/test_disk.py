@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from proxy.model import Selection, State
+from proxy.stores.base import Observer
+from proxy.stores.disk import DiskStore
+
+pytestmark = pytest.mark.anyio
+
+LARGE = os.urandom(100_000)
+
+
+@pytest.fixture
+async def store(anyio_backend: str, tmp_path: Path, observer: Observer) -> AsyncIterator[DiskStore]:
+    store = DiskStore.opened(tmp_path / "store", "disk", observer)
+    yield store
+    await store.aclose()
+
+
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "store" / "v1" / "cache.db"
+
+
+def files(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "store" / "v1").rglob("*.val"))
+
+
+def tampered(tmp_path: Path, statement: str, *args: object) -> None:
+    with closing(sqlite3.connect(database(tmp_path), isolation_level=None)) as connection:
+        connection.execute(statement, args)
+
+
+class Payload:
+    """What a pickle may do."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+async def test_a_pickle_in_a_row_is_absent_and_never_loaded(store: DiskStore, tmp_path: Path) -> None:
+    await store.put("crate serde", b"1", tag="serde", keep=None)
+    ran = tmp_path / "ran"
+    tampered(tmp_path, "UPDATE Cache SET mode = 4, value = ?", pickle.dumps(Payload(ran)))
+    assert await store.get("crate serde") is None
+    assert not ran.exists()
+
+
+async def test_a_pickled_key_is_never_loaded(store: DiskStore, tmp_path: Path) -> None:
+    await store.put("crate serde", b"1", tag="serde", keep=None)
+    ran = tmp_path / "ran"
+    tampered(tmp_path, "UPDATE Cache SET raw = 0, key = ?", pickle.dumps(Payload(ran)))
+    assert await store.get("crate serde") is None
+    await store.purge(Selection(endpoint="crate"))
+    await store.purge(Selection())
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("value", [None, 1, 1.5, "text"], ids=repr)
+async def test_a_row_of_another_type_is_absent(store: DiskStore, tmp_path: Path, value: object) -> None:
+    await store.put("crate serde", b"1", tag="serde", keep=None)
+    tampered(tmp_path, "UPDATE Cache SET value = ?", value)
+    assert await store.get("crate serde") is None
+
+
+async def test_a_row_that_names_a_file_elsewhere_neither_reads_nor_removes_it(store: DiskStore, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    await store.put("crate serde", LARGE, tag="serde", keep=None)
+    tampered(tmp_path, "UPDATE Cache SET filename = '../../victim'")
+    assert await store.get("crate serde") is None
+    await store.delete("crate serde")
+    assert victim.read_bytes() == b"mine"
+
+
+async def test_a_row_moved_to_another_key_is_absent_there(store: DiskStore, tmp_path: Path) -> None:
+    await store.put("crate serde", b"1", tag="serde", keep=None)
+    tampered(tmp_path, "UPDATE Cache SET key = 'crate rand'")
+    assert await store.get("crate rand") is None
+
+
+@pytest.mark.parametrize("content", [b"", LARGE[:1000], bytes(len(LARGE) + 60)], ids=["empty", "short", "zeros"])
+async def test_a_value_file_that_lost_its_content_is_absent(store: DiskStore, tmp_path: Path, content: bytes) -> None:
+    await store.put("crate serde", LARGE, tag="serde", keep=None)
+    (file,) = files(tmp_path)
+    file.write_bytes(content)
+    assert await store.get("crate serde") is None
+    file.unlink()
+    assert await store.get("crate serde") is None
+
+
+async def test_the_directory_is_for_this_user_alone(store: DiskStore, tmp_path: Path) -> None:
+    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "store" / "v1").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_value_outlives_the_process(tmp_path: Path, observer: Observer) -> None:
+    for value in (None, LARGE):
+        store = DiskStore.opened(tmp_path / "store", "disk", observer)
+        assert await store.get("crate serde") == value
+        await store.put("crate serde", LARGE, tag="serde", keep=None)
+        await store.aclose()
+
+
+@pytest.mark.parametrize("damage", [b"garbage" * 1000, None], ids=["garbage", "truncated"])
+async def test_a_damaged_database_is_set_aside_at_start(
+    tmp_path: Path, observer: Observer, told: list[str], damage: bytes | None
+) -> None:
+    for _ in range(3):
+        store = DiskStore.opened(tmp_path / "store", "disk", observer)
+        assert await store.get("crate serde") is None
+        await store.put("crate serde", LARGE, tag="serde", keep=None)
+        assert await store.get("crate serde") == LARGE
+        await store.aclose()
+        content = database(tmp_path).read_bytes()
+        database(tmp_path).write_bytes(content[: len(content) // 2] if damage is None else damage)
+        for log in database(tmp_path).parent.glob("cache.db-*"):
+            log.unlink()
+    assert len(told) == 2
+    assert "set aside" in told[0]
+    # Only the last one stays, so that a disk that damages databases is not filled with them.
+    assert len(list((tmp_path / "store").glob("v1.damaged-*"))) == 1
+
+
+async def test_a_database_damaged_while_it_is_open_is_replaced(
+    store: DiskStore, tmp_path: Path, told: list[str]
+) -> None:
+    for n in range(100):
+        await store.put(f"crate {n}", b"1" * 5000, tag="", keep=None)
+    tampered(tmp_path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    with database(tmp_path).open("r+b") as file:
+        file.seek(0)
+        file.write(b"garbage" * 10_000)
+    for n in range(100):
+        await store.get(f"crate {n}")
+    assert any("set aside" in what for what in told)
+    await store.put("crate serde", LARGE, tag="serde", keep=None)
+    assert await store.get("crate serde") == LARGE
+
+
+async def test_a_directory_removed_under_it_is_made_anew(store: DiskStore, tmp_path: Path) -> None:
+    await store.put("crate serde", LARGE, tag="serde", keep=None)
+    subprocess.run(["rm", "-r", tmp_path / "store"], check=True)
+    for n in range(20):
+        await store.put(f"crate {n}", LARGE, tag="", keep=None)
+        await store.get(f"crate {n}")
+    other = DiskStore.opened(tmp_path / "store", "other", lambda name, what: None)
+    await other.put("crate serde", b"1", tag="serde", keep=None)
+    assert await other.get("crate serde") == b"1"
+    await other.aclose()
+
+
+async def test_another_format_starts_fresh_and_the_old_one_is_dropped(tmp_path: Path, observer: Observer) -> None:
+    (tmp_path / "store" / "v0").mkdir(parents=True)
+    (tmp_path / "store" / "v0" / "cache.db").write_bytes(b"of another format")
+    (tmp_path / "store" / "notes").mkdir()
+    store = DiskStore.opened(tmp_path / "store", "disk", observer)
+    assert await store.count(Selection()) == 0
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["lock", "notes", "v1"]
+    await store.aclose()
+
+
+async def test_a_directory_that_cannot_be_used_is_an_error_at_start(tmp_path: Path, observer: Observer) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError):
+        DiskStore.opened(tmp_path / "file", "disk", observer)
+    (tmp_path / "store" / "v1" / "cache.db").mkdir(parents=True)
+    with pytest.raises(OSError, match="cannot be opened"):
+        DiskStore.opened(tmp_path / "store", "disk", observer)
+
+
+async def test_a_full_disk_is_told_once_and_leaves_no_stale_value(
+    store: DiskStore, tmp_path: Path, observer: Observer, told: list[str]
+) -> None:
+    await store.put("crate serde", b"old", tag="serde", keep=None)
+    full = DiskStore.opened(tmp_path / "store", "full", observer, reserve=2**62)
+    for _ in range(3):
+        await full.put("crate serde", LARGE, tag="serde", keep=None)
+    assert len(told) == 1 and "No space left" in told[0]
+    assert await full.get("crate serde") is None
+    assert (await full.health()).state == State.DEGRADED
+    assert files(tmp_path) == []
+    await full.aclose()
+
+
+async def test_a_write_that_fails_leaves_no_file(store: DiskStore, tmp_path: Path, told: list[str]) -> None:
+    tampered(tmp_path, "CREATE TRIGGER full BEFORE INSERT ON Cache BEGIN SELECT RAISE(ABORT, 'full'); END")
+    await store.put("crate serde", LARGE, tag="serde", keep=None)
+    assert len(told) == 1 and "full" in told[0]
+    assert files(tmp_path) == []
+    assert (await store.health()).state == State.DEGRADED
+    tampered(tmp_path, "DROP TRIGGER full")
+    await store.put("crate serde", LARGE, tag="serde", keep=None)
+    assert await store.get("crate serde") == LARGE
+    assert told[1:] == ["disk: put: works again"]
+    assert (await store.health()).state == State.OK
+
+
+async def test_a_lock_that_is_never_given_back_makes_it_absent_and_not_wait_for_ever(
+    store: DiskStore, tmp_path: Path, told: list[str]
+) -> None:
+    await store.put("crate serde", b"1", tag="serde", keep=None)
+    with closing(sqlite3.connect(database(tmp_path), isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        put = asyncio.ensure_future(store.put("crate rand", b"1", tag="rand", keep=None))
+        assert await store.get("crate serde") == b"1"  # readers do not wait for writers
+        await asyncio.sleep(2.2)
+        connection.execute("ROLLBACK")
+        await put
+    assert told == ["disk: put: Timeout: the database is locked"]
+    await store.put("crate rand", b"1", tag="rand", keep=None)
+    assert await store.get("crate rand") == b"1"
+
+
+async def test_files_of_writers_that_were_killed_are_removed_at_start(tmp_path: Path, observer: Observer) -> None:
+    store = DiskStore.opened(tmp_path / "store", "disk", observer)
+    await store.put("crate serde", LARGE, tag="serde", keep=None)
+    (kept,) = files(tmp_path)
+    old, new = (kept.parent / f"{name * 28}.val" for name in "ab")
+    for file in (old, new):
+        file.write_bytes(b"partial")
+    for file in (old, kept):
+        os.utime(file, (0, 0))
+    await store.aclose()
+    store = DiskStore.opened(tmp_path / "store", "disk", observer)
+    assert files(tmp_path) == sorted([kept, new])
+    assert await store.get("crate serde") == LARGE
+    await store.aclose()
+
+
+async def test_trim_drops_what_was_stored_longest_ago_and_says_how_much(store: DiskStore) -> None:
+    for n in range(20):
+        await store.put(f"crate {n}", LARGE if n % 2 else b"1" * 20_000, tag="", keep=None)
+    await store.put("crate 0", b"1" * 20_000, tag="", keep=None)
+    before = await store.volume()
+    freed = await store.trim(250_000)
+    assert 250_000 <= freed < 400_000
+    assert before - await store.volume() >= 200_000
+    left = [n for n in range(20) if await store.get(f"crate {n}") is not None]
+    assert left == [0, *range(20 - len(left) + 1, 20)]
+    assert await store.trim(2**40) > 0
+    assert await store.count(Selection()) == 0
+    assert await store.trim(1) == 0
+
+
+async def test_volume_counts_large_and_small_values(store: DiskStore) -> None:
+    empty = await store.volume()
+    await store.put("crate large", b"1" * 1_000_000, tag="", keep=None)
+    for n in range(100):
+        await store.put(f"crate {n}", b"1" * 10_000, tag="", keep=None)
+    assert 2_000_000 <= await store.volume() - empty <= 2_500_000
+
+
+USE = """
+import asyncio, pathlib, sys
+from proxy.stores.disk import DiskStore
+
+async def main(directory: pathlib.Path, me: str) -> None:
+    store = DiskStore.opened(directory, "disk", lambda name, what: print(name, what, file=sys.stderr))
+    for n in range(100):
+        await store.put(f"crate {me}-{n}", f"{me}{n}".encode() * 10000, tag=me, keep=None)
+    await store.aclose()
+
+asyncio.run(main(pathlib.Path(sys.argv[1]), sys.argv[2]))
+"""
+
+
+async def test_several_processes_open_and_fill_one_directory_at_once(tmp_path: Path, observer: Observer) -> None:
+    commands = [[sys.executable, "-c", USE, str(tmp_path / "store"), f"p{n}"] for n in range(4)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for command in commands]
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 4
+    store = DiskStore.opened(tmp_path / "store", "disk", observer)
+    assert await store.count(Selection()) == 400
+    assert await store.get("crate p3-99") == b"p399" * 10000
+    assert await store.purge(Selection(crate="p0")) == 100
+    await store.aclose()
+
+
+async def test_a_writer_that_is_killed_leaves_a_store_that_works(tmp_path: Path, observer: Observer) -> None:
+    loop = USE.replace("range(100)", "range(10**9)").replace("await store.put", "print(n, flush=True); await store.put")
+    command = [sys.executable, "-c", loop, str(tmp_path / "store"), "p"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for _ in range(20):
+        process.stdout.readline()
+    process.kill()
+    process.communicate()
+    store = DiskStore.opened(tmp_path / "store", "disk", observer)
+    assert await store.get("crate p-10") == b"p10" * 10000
+    await store.put("crate p-10", b"1", tag="p", keep=None)
+    assert await store.get("crate p-10") == b"1"
+    await store.aclose()
