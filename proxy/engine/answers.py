@@ -110,7 +110,7 @@ class Answers:
             return await self._fetch(read, entry)
         except (UpstreamError, Offline) as error:
             if not self._offline:
-                self._observe(read.endpoint.host.value, error.detail)
+                self._observe(f"{read.endpoint.host.value} host", f"{read.target}: {error.detail}")
             entry, mark = await self._stored(read)
             return self._fallback(read, entry, mark, error)
 

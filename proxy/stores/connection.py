@@ -6,10 +6,9 @@ It knows the URL, and is the only place that does: what it tells never holds a p
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -28,10 +27,12 @@ def client(url: str) -> Redis:
 
     The URL's own options count (`?ssl_ca_certs=...`) where they do not undo what is set here.
     """
-    if urlsplit(url).scheme not in _SCHEMES:
+    if url.partition("://")[0] not in _SCHEMES:
         raise SettingsError(["redis.url: it must begin with redis://, rediss:// or unix://"])
     try:
         options: dict[str, Any] = {**parse_url(url), **_settings()}
+        if options.get("connection_class") is UnixDomainSocketConnection and not options.get("path"):
+            raise ValueError("no path")
         pool = BlockingConnectionPool(**options)
         pool.make_connection()  # type: ignore[no-untyped-call]  # options that no connection takes show here, not at the first command
     except (TypeError, ValueError, AttributeError, RedisError):

@@ -73,7 +73,7 @@ class HttpUpstream:
         except BaseException:
             free.release()
             raise
-        return _HttpAnswer(ask.host, response, free)
+        return _HttpAnswer(ask, response, free)
 
     async def aclose(self) -> None:
         for transport in self._transports.values():
@@ -101,7 +101,7 @@ class HttpUpstream:
         except Error:
             raise  # out of the body that is being sent
         except Exception as error:
-            raise _translated(ask.host, error) from None
+            raise _translated(ask, error) from None
 
     async def _once(self, ask: Ask, extensions: dict[str, Any]) -> httpx.Response:
         request = httpx.Request(
@@ -115,8 +115,8 @@ class HttpUpstream:
 
 
 class _HttpAnswer:
-    def __init__(self, host: Host, response: httpx.Response, free: asyncio.Semaphore) -> None:
-        self._host = host
+    def __init__(self, ask: Ask, response: httpx.Response, free: asyncio.Semaphore) -> None:
+        self._ask = ask
         self._response = response
         self._free: asyncio.Semaphore | None = free
         fields = tuple((name.lower(), value) for name, value in response.headers.raw)
@@ -136,7 +136,7 @@ class _HttpAnswer:
             async for piece in stream:
                 yield piece
         except Exception as error:
-            raise _translated(self._host, error) from None
+            raise _translated(self._ask, error) from None
 
     async def aclose(self) -> None:
         free, self._free = self._free, None
@@ -145,14 +145,15 @@ class _HttpAnswer:
         try:
             await self._response.aclose()
         except Exception as error:
-            raise _translated(self._host, error) from None
+            raise _translated(self._ask, error) from None
         finally:
             free.release()
 
 
-def _translated(host: Host, error: Exception) -> Error:
+def _translated(ask: Ask, error: Exception) -> Error:
     # Besides its own errors, httpx lets through what h2, ssl and the socket raise: all of it is a faulty exchange.
-    words = str(error) or type(error).__name__
+    # A target on the API may hold a secret, such as an invitation's token; those of the other hosts never do.
+    what = "crates.io" if ask.host is Host.API else f"{ask.target} on the {ask.host.value} host of crates.io"
     if isinstance(error, httpx.TimeoutException):
-        return Late(f"the {host.value} host of crates.io did not answer in time ({type(error).__name__})")
-    return Faulty(f"the {host.value} host of crates.io could not be reached or broke off: {words}")
+        return Late(f"{what} did not answer in time ({type(error).__name__}); try again")
+    return Faulty(f"{what} could not be reached or broke off ({str(error) or type(error).__name__}); try again")

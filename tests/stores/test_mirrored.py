@@ -41,7 +41,7 @@ async def test_the_first_is_asked_first_and_the_second_where_it_has_nothing(
 
 
 async def test_both_are_deleted_from_and_the_larger_count_is_told(both: tuple[DiskStore, DiskStore]) -> None:
-    mirrored, (first, second) = Mirrored(*both), both
+    mirrored, second = Mirrored(*both), both[1]
     await mirrored.put(KEY, b"1", tag="serde", keep=None)
     await second.put("index ra/nd/rand", b"1", tag="rand", keep=None)
     assert await mirrored.count(Selection()) == 2

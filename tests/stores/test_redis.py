@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import traceback
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -87,7 +87,7 @@ async def test_a_server_that_hangs_costs_three_short_waits_and_then_nothing(
         assert time.monotonic() - began < 1.0
     finally:
         server.resume()
-    assert len(told) == 1 and "TimeoutError" in told[0]
+    assert len(told) == 1 and "Timeout" in told[0]
     clock.now += PAUSE
     assert await store.get(KEY) == b"1"
     assert told[1:] == ["redis: reaching the server: works again"]
@@ -147,7 +147,7 @@ async def test_a_purge_asks_even_a_server_that_is_left_alone(store: RedisStore, 
 async def test_connections_closed_by_the_server_are_no_fault(store: RedisStore, told: list[str]) -> None:
     await put(store)
     await asyncio.gather(*(store.get(KEY) for _ in range(10)))
-    await store.client.execute_command("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "yes")
+    await store.client.client_kill_filter(_type="normal", skipme=True)
     assert await asyncio.gather(*(store.get(KEY) for _ in range(10))) == [b"1"] * 10
     assert told == []
 
@@ -185,9 +185,9 @@ async def test_a_key_of_another_type_is_a_miss_and_the_server_is_not_left_alone(
 
 
 @contextlib.asynccontextmanager
-async def one_answer_too_many(server: RedisServer, path: Path, extra: bytes) -> AsyncIterator[str]:
+async def one_answer_too_many(server: RedisServer, extra: bytes) -> AsyncIterator[str]:
     """A relay that adds `extra` behind the answer to each GET of `a`."""
-    writers = []
+    writers: list[asyncio.StreamWriter] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         behind, ahead = await asyncio.open_unix_connection(server.socket)
@@ -203,17 +203,18 @@ async def one_answer_too_many(server: RedisServer, path: Path, extra: bytes) -> 
             ahead.write(data)
         answering.cancel()
 
-    relaying = await asyncio.start_unix_server(relay, path)
-    yield f"unix://{path}"
+    # Over TCP: on a Unix socket redis-py has no maintenance notifications to turn off.
+    relaying = await asyncio.start_server(relay, "127.0.0.1", 0)
+    yield "redis://{}:{}".format(*relaying.sockets[0].getsockname())
     for writer in writers:
         writer.close()
     relaying.close()
     await asyncio.sleep(0)
 
 
-async def test_an_answer_too_many_is_never_taken_for_the_next_one(server: RedisServer, tmp_path: Path) -> None:
+async def test_an_answer_too_many_is_never_taken_for_the_next_one(server: RedisServer) -> None:
     # Below the store, where no envelope hides it: with redis-py's own defaults the second command reads `wrong`.
-    async with one_answer_too_many(server, server.socket.with_name("r"), b"$5\r\nwrong\r\n") as url:
+    async with one_answer_too_many(server, b"$5\r\nwrong\r\n") as url:
         client = connection.client(url)
         await client.set("a", b"value of a")
         await client.set("b", b"value of b")
@@ -271,7 +272,9 @@ async def test_a_purge_touches_nothing_of_others(store: RedisStore) -> None:
     await store.purge(Selection(endpoint="crate"))
     await put(store)
     await store.purge(Selection())
-    assert sorted([key.decode() for key in await store.client.keys()]) == sorted(others)
+    assert sorted([bytes(key).decode() for key in await store.client.keys() if isinstance(key, bytes)]) == sorted(
+        others
+    )
 
 
 async def test_a_server_without_memory_refuses_without_being_left_alone(
@@ -301,7 +304,7 @@ async def test_a_wrong_password_is_told_without_it(observer: Observer, told: lis
         assert await bad.get(KEY) is None
         health = await bad.health()
         assert health.state == State.DEGRADED
-        assert "AuthenticationError" in health.detail and str(server.socket) in health.detail
+        assert "invalid username-password pair" in health.detail and str(server.socket) in health.detail
         assert "wr0ng-secret" not in health.detail + " ".join(told)
         await bad.aclose()
 
@@ -344,8 +347,7 @@ def test_a_url_that_cannot_be_used_is_refused_without_its_password(url: str, obs
     with pytest.raises(SettingsError) as refused:
         RedisStore.opened(url, "crates:", "redis", observer)
     assert refused.value.detail.startswith("redis.url: ")
-    assert "secret" not in refused.value.detail
-    assert refused.value.__cause__ is None and refused.value.__suppress_context__ or "secret" not in url
+    assert "secret" not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize(
