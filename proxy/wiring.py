@@ -15,16 +15,17 @@ from pathlib import Path
 
 from proxy import __version__
 from proxy.engine.answers import Answers, Hot
-from proxy.engine.changes import Changes, Purging
+from proxy.engine.changes import Changes
 from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passing
+from proxy.engine.purging import Holdings, Purging
 from proxy.engine.transparent import Transparent
 from proxy.engine.warming import Warming
 from proxy.errors import SettingsError
 from proxy.fleet.base import Fleet, Listener, Lost
 from proxy.fleet.local import LocalFleet
 from proxy.fleet.redis import RedisFleet
-from proxy.model import Health, Host, Invalidation
+from proxy.model import Health, Host
 from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Kind
 from proxy.settings import Settings
@@ -72,31 +73,24 @@ async def opened(settings: Settings, directory: Path, clock: Callable[[], float]
     async with contextlib.AsyncExitStack() as stack:
         cache = settings.cache
         prepared(directory)
-        json_store, index_store, disks = await _stores(settings, directory, stack)
+        stores = await _stores(settings, directory, stack)
         blobs = await asyncio.to_thread(DiskBlobs.opened, directory / "tarballs", cache.min_free, observe, clock)
         stack.push_async_callback(blobs.aclose)
-        limit = Limit(cache.max_size, blobs, disks)
+        limit = Limit(cache.max_size, blobs, stores.on_disk)
         upstream = _upstream(settings, stack)
         watched = WatchedUpstream(upstream)
 
         memory: Memory[Hot] = Memory(cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
-        changes = Changes(json_store, keep=cache.keep, tiers=(memory, negatives))
-        fleet_tasks: set[asyncio.Task[int]] = set()
-
-        def hear(invalidation: Invalidation) -> None:
-            changes.hear(invalidation)
-            if not invalidation.soft:  # another member may not share our disk
-                task = asyncio.ensure_future(purging.delete(invalidation.selection))
-                fleet_tasks.add(task)
-                task.add_done_callback(fleet_tasks.discard)
-
-        fleet = await _fleet(settings, directory, hear, changes.forget, stack)
-        purging = Purging(changes=changes, fleet=fleet, stores=(json_store, index_store), blobs=blobs, clock=clock)
+        changes = Changes(stores.marks, keep=cache.keep, tiers=(memory, negatives))
+        holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=blobs)
+        stack.push_async_callback(holdings.aclose)
+        fleet = await _fleet(settings, directory, holdings.hear, changes.forget, stack)
+        purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
         answers = Answers(
             memory=memory,
             negatives=negatives,
-            stores={Kind.JSON: json_store, Kind.HTML: json_store, Kind.INDEX: index_store},
+            stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
             keep={Kind.JSON: cache.keep, Kind.HTML: cache.keep, Kind.INDEX: None},
             upstream=watched,
             changes=changes,
@@ -120,7 +114,7 @@ async def opened(settings: Settings, directory: Path, clock: Callable[[], float]
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=watched, purging=purging)
         transparent = Transparent(
-            passing=passing, memory=memory, store=json_store, changes=changes, keep=cache.keep, clock=clock
+            passing=passing, memory=memory, store=stores.json, changes=changes, keep=cache.keep, clock=clock
         )
         site = Site(
             public_url=settings.server.public_url,
@@ -135,8 +129,8 @@ async def opened(settings: Settings, directory: Path, clock: Callable[[], float]
 
         def checks() -> Sequence[Awaitable[Health]]:
             return [
-                json_store.health(),
-                index_store.health(),
+                stores.json.health(),
+                stores.index.health(),
                 blobs.health(),
                 fleet.health(),
                 *watched.checks(),
@@ -166,22 +160,32 @@ def prepared(directory: Path) -> None:
         ) from None
 
 
-async def _stores(
-    settings: Settings, directory: Path, stack: contextlib.AsyncExitStack
-) -> tuple[Store, Store, list[DiskStore]]:
-    """The stores of JSON and of index files, and those of them that take room on the disk.
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    """`marks` are apart from the rest, so that no purge and no lack of room takes them."""
 
-    Index files lie on the disk whatever else is set, since offline builds hang on them.
-    """
-    index_disk = await asyncio.to_thread(DiskStore.opened, directory / "index", "index", observe)
-    stack.push_async_callback(index_disk.aclose)
+    json: Store
+    index: Store
+    marks: Store
+    on_disk: Sequence[DiskStore]
+
+
+async def _stores(settings: Settings, directory: Path, stack: contextlib.AsyncExitStack) -> _Stores:
+    """Index files lie on the disk whatever else is set, since offline builds hang on them."""
+
+    async def disk(name: str) -> DiskStore:
+        store = await asyncio.to_thread(DiskStore.opened, directory / name, name, observe)
+        stack.push_async_callback(store.aclose)
+        return store
+
+    index = await disk("index")
     if not settings.redis.url:
-        json_disk = await asyncio.to_thread(DiskStore.opened, directory / "json", "json", observe)
-        stack.push_async_callback(json_disk.aclose)
-        return json_disk, index_disk, [index_disk, json_disk]
+        json = await disk("json")
+        return _Stores(json, index, await disk("marks"), [index, json])
     redis = RedisStore.opened(settings.redis.url, settings.redis.prefix, "redis", observe)
     stack.push_async_callback(redis.aclose)
-    return redis, Mirrored(redis, index_disk), [index_disk]
+    marks = RedisStore(redis.client, settings.redis.prefix + "mark:", "redis", observe, time.monotonic)
+    return _Stores(redis, Mirrored(redis, index), marks, [index])
 
 
 async def _fleet(

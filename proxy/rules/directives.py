@@ -12,23 +12,34 @@ from proxy.rules.conditional import http_date
 
 _DIRECTIVE = re.compile(r'([!#$%&\'*+\-.^_`|~0-9A-Za-z]+)(?:=(?:"((?:[^"\\]|\\.)*)"|([^\s,;"]*)))?')
 _MAX_SECONDS = 2**31  # RFC 9111 section 1.2.2: the value to take for one too large to hold
+_MAX_DIGITS = 10
+_REMEMBERED = 256  # bytes of a field; what a client writes must not fill the memory
 
 
-@lru_cache(maxsize=512)
 def cache_control(field: bytes) -> dict[str, str]:
     """The directives of Cache-Control, names lower-case, "" for those without an argument. Never raises.
 
     The first of a repeated directive counts. Not to be changed by the caller: it is remembered.
     """
+    return _remembered(field) if len(field) <= _REMEMBERED else _directives(field)
+
+
+def _directives(field: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, quoted, plain in _DIRECTIVE.findall(field.decode("latin-1")):
         found.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) or plain)
     return found
 
 
+_remembered = lru_cache(maxsize=512)(_directives)
+
+
 def seconds(text: str) -> float | None:
     """A delta-seconds (RFC 9111 section 1.2.2); None where it is none."""
-    return float(min(int(text), _MAX_SECONDS)) if text.isascii() and text.isdigit() else None
+    if not (text.isascii() and text.isdigit()):
+        return None
+    digits = text.lstrip("0") or "0"  # Python refuses to convert thousands of them
+    return float(min(int(digits), _MAX_SECONDS) if len(digits) <= _MAX_DIGITS else _MAX_SECONDS)
 
 
 def age(field: bytes) -> float:

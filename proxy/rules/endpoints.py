@@ -167,7 +167,7 @@ TABLE: tuple[Endpoint, ...] = (
             "/api/v1/tokens/{rest*}",
         ),
     ),
-    Endpoint("other", Kind.TRANSPARENT, ("/api/v1/{rest*}",)),
+    Endpoint("other", Kind.TRANSPARENT, ("/api/v1" + _CRATE + "/{rest*}", "/api/v1/{rest*}")),
     _change("publish", "PUT", "/crates/new", invalidates=True),
     _change("yank", "DELETE", _VERSION + "/yank", invalidates=True),
     _change("unyank", "PUT", _VERSION + "/unyank", invalidates=True),

@@ -37,13 +37,14 @@ def decide(
     if entry is None:
         return Decision.ABSENT
     left = fresh_for(entry, policy, now, changed)
-    if no_cache and now - entry.responded_at >= FORCED_AT_MOST_EVERY:
+    # Where upstream's headers rule there is no bound: RFC 9111 section 5.2.1.4 leaves none.
+    if no_cache and (policy.ttl is None or now - entry.responded_at >= FORCED_AT_MOST_EVERY):
         return Decision.REVALIDATE
     if left > 0:
         return Decision.FRESH
     if entry.requested_at <= changed or entry.status != 200:
         return Decision.REVALIDATE
-    if -left < policy.stale_while_revalidate and entry.responded_at > changed + CHANGE_SETTLES:
+    if -left < policy.stale_while_revalidate and entry.requested_at >= changed + CHANGE_SETTLES:
         return Decision.STALE_WHILE_REVALIDATE  # THE LINE that serves stale while a new copy is fetched
     return Decision.REVALIDATE
 
@@ -88,7 +89,7 @@ def storable(head: Head, policy: Policy, *, credentials: bool) -> bool:
     if policy.ttl is not None:
         return head.status == 200 or (head.status == 404 and policy.negative_ttl > 0)
     varies = {token.strip().lower() for token in head.get(b"vary").split(b",")} - {b"", b"accept-encoding"}
-    explicit = upstream_lifetime(head, 0.0)
+    explicit = upstream_lifetime(head, math.inf)  # an Expires without a Date to measure it by gives none
     return (
         head.status == 200
         and not credentials
@@ -125,7 +126,7 @@ def stored(key: str, head: Head, body: bytes, *, requested_at: float, responded_
         etag=given or directives.entity_tag(body),
         requested_at=requested_at,
         responded_at=responded_at,
-        initial_age=directives.age(head.get(b"age")) + (responded_at - requested_at if transparent else 0.0),
+        initial_age=_initial_age(head, requested_at, responded_at) if transparent else directives.age(head.get(b"age")),
         lifetime=upstream_lifetime(head, responded_at),
         validated=bool(given) or headers.value(head.headers, b"last-modified") is not None,
     )
@@ -136,10 +137,9 @@ def refreshed(entry: Entry, head: Head, *, requested_at: float, responded_at: fl
     given = head.get(b"etag").decode("latin-1")
     if given and _opaque(given) != _opaque(entry.etag):
         return None
-    renewed = dict(headers.kept(head.headers))
-    renewed.pop(b"etag", None)
-    renewed.pop(b"content-type", None)
-    merged = tuple(item for item in entry.headers if item[0] not in renewed) + tuple(renewed.items())
+    renewed = tuple(item for item in headers.kept(head.headers) if item[0] not in (b"etag", b"content-type"))
+    names = {name for name, _ in renewed}
+    merged = tuple(item for item in entry.headers if item[0] not in names) + renewed
     lifetime = upstream_lifetime(head, responded_at)
     return Entry(
         key=entry.key,
@@ -161,8 +161,18 @@ def validators(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
     if not entry.validated or entry.status != 200:
         return ()
     modified = headers.value(entry.headers, b"last-modified")
-    tag = ((b"if-none-match", entry.etag.encode("latin-1")),)
-    return tag if modified is None else (*tag, (b"if-modified-since", modified))
+    tag = (b"if-none-match", entry.etag.encode("latin-1"))
+    if modified is None:
+        return (tag,)
+    since = (b"if-modified-since", modified)
+    return (since,) if entry.etag == directives.entity_tag(entry.body) else (tag, since)
+
+
+def _initial_age(head: Head, requested_at: float, responded_at: float) -> float:
+    """How old an answer is on arrival (RFC 9111 section 4.2.3): by its Date or by its Age, whichever is more."""
+    date = conditional.http_date(head.get(b"date"))
+    apparent = 0.0 if date is None else responded_at - date
+    return max(0.0, apparent, directives.age(head.get(b"age")) + responded_at - requested_at)
 
 
 def _lifetime(entry: Entry, policy: Policy) -> float:

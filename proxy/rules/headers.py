@@ -13,6 +13,7 @@ HOP_BY_HOP = frozenset(
         b"connection",
         b"keep-alive",
         b"proxy-authenticate",
+        b"proxy-authentication-info",
         b"proxy-authorization",
         b"proxy-connection",
         b"te",
@@ -116,7 +117,7 @@ def downstream(headers: Headers) -> Headers:
 
 def kept(headers: Headers) -> Headers:
     """What of upstream's answer is stored on a row with a ttl. Never Set-Cookie."""
-    return tuple(item for item in headers if item[0] in _KEPT)
+    return tuple(item for item in end_to_end(headers) if item[0] in _KEPT)
 
 
 def kept_transparently(headers: Headers) -> Headers:

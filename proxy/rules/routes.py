@@ -25,7 +25,7 @@ class Match:
     def crate(self) -> str:
         """The folded name of the crate that it is about, "" for none: the tag of what is stored."""
         name = self.parameters.get("crate") or self.parameters.get("index", "").rpartition("/")[2]
-        return names.folded(name)
+        return names.folded(name) if names.is_name(name) else ""
 
 
 def match(method: str, path: str, query: paths.Query) -> Match:

@@ -55,10 +55,13 @@ PASSED = f"{CACHE}; fwd=bypass".encode("ascii")
 
 
 def cache_control(outcome: Outcome) -> bytes:
-    """Cache-Control on rows with a ttl: our ttl while it is fresh, so that caches behind us agree with our Age."""
+    """Cache-Control on rows with a ttl: our ttl while it is fresh, so that caches behind us agree with our Age.
+
+    What was served although a newer copy was wanted counts as stale even where our ttl is not over.
+    """
     if outcome.verdict is Verdict.MISS and not outcome.stored:
         return b"no-store"
-    if outcome.fresh_for <= 0:
+    if outcome.verdict is Verdict.STALE or outcome.fresh_for <= 0:
         return b"no-cache"
     return f"public, max-age={_whole(outcome.age + outcome.fresh_for + 0.5)}".encode("ascii")
 

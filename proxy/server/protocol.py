@@ -103,7 +103,7 @@ class Protocol(HttpToolsProtocol):
             self.scope["method"] = self.parser.get_method().decode()
             return
         super().on_headers_complete()
-        self.scope["extensions"] = {ABORT: partial(self._abort, self.cycle)}
+        self.scope["extensions"] = {ABORT: partial(self._abort, self.cycle)}  # type: ignore[dict-item]
         if self.draining:
             self.cycle.keep_alive = False
 

@@ -156,9 +156,8 @@ class Ledger:
         """Drop these until `want` bytes are freed; their sizes. What another process dropped is passed over."""
         sizes: list[int] = []
         for sha256 in batch:
-            value = cache.get(_BLOB + sha256)
-            if value is not None and sum(sizes) < want:
-                sizes.append(self._dropped(cache, sha256, _unpacked(value), self._remove))
+            if sum(sizes) < want and _BLOB + sha256 in cache:
+                sizes.append(self._dropped(cache, sha256, _unpacked(cache.get(_BLOB + sha256)), self._remove))
         return sizes
 
     def _dropped(self, cache: Any, sha256: str, record: Record | None, remove: Callable[[str], None]) -> int:

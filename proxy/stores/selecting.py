@@ -1,13 +1,8 @@
-"""What a `Selection` takes, in terms of keys and tags. Pure; every store means the same by it."""
+"""What a `Selection` takes, in terms of keys. Pure; every store means the same by it."""
 
 from __future__ import annotations
 
 from proxy.model import Selection
-
-
-def takes(selection: Selection, key: str, tag: str) -> bool:
-    """Does the selection take the value under `key`, tagged `tag`? Both fields set: it must fit both."""
-    return (selection.crate is None or selection.crate == tag) and of_endpoint(selection, key)
 
 
 def of_endpoint(selection: Selection, key: str) -> bool:

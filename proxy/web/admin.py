@@ -8,7 +8,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from proxy.engine.changes import Purging
+from proxy.engine.purging import Purging
 from proxy.errors import Error, Refused
 from proxy.model import Headers, Health, Selection, State
 from proxy.rules import headers, names
@@ -20,9 +20,11 @@ _JSON: Headers = ((b"content-type", b"application/json"), (b"cache-control", b"n
 _LARGEST = 64 * 1024
 
 
-async def healthz(scope: Scope, receive: Receive, send: Send) -> None:
+class Healthz:
     """200 while the process can answer; touches nothing else."""
-    await Client(scope, receive, send).whole(200, _TEXT, b"ok\n")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await Client(scope, receive, send).whole(200, _TEXT, b"ok\n")
 
 
 class Readyz:

@@ -12,7 +12,7 @@ from starlette.routing import Mount, Route
 
 from proxy import logs, wiring
 from proxy.settings import Settings
-from proxy.web.admin import Purge, Readyz, healthz
+from proxy.web.admin import Healthz, Purge, Readyz
 from proxy.web.messages import Receive, Scope, Send
 
 
@@ -37,7 +37,7 @@ class App:
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         async with wiring.opened(self._settings, self._directory, self._clock) as proxy:
             app.router.routes += [
-                Route("/healthz", healthz),
+                Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(proxy.checks, lambda: self._draining)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", proxy.dispatch),

@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from proxy.model import Selection, State
+from proxy.stores.attempts import Attempts
 from proxy.stores.base import Observer
 from proxy.stores.disk import DiskStore
+from proxy.stores.guarded import GuardedDisk
 
 pytestmark = pytest.mark.anyio
 
@@ -207,6 +211,41 @@ async def test_a_write_that_fails_leaves_no_file(store: DiskStore, tmp_path: Pat
     assert await store.get("crate serde") == LARGE
     assert told[1:] == ["disk: put: works again"]
     assert (await store.health()).state == State.OK
+
+
+async def test_a_file_that_cannot_be_written_whole_is_removed(
+    store: DiskStore, tmp_path: Path, told: list[str]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        await store.put("crate serde", LARGE, tag="serde", keep=None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "put: OSError" in told[0]
+    assert files(tmp_path) == []
+    await store.put("crate serde", LARGE, tag="serde", keep=None)
+    assert await store.get("crate serde") == LARGE
+
+
+@pytest.mark.parametrize("key", [1, b"crate serde", ("crate", "serde"), None], ids=repr)
+def test_the_database_takes_no_other_keys_and_no_other_values(tmp_path: Path, key: object) -> None:
+    disk = GuardedDisk(str(tmp_path), min_file_size=100)
+    with pytest.raises(TypeError):
+        disk.put(key)
+    with pytest.raises(OSError):
+        disk.get(key, True)
+    for value in ("text", 1.5, None, ["list"], bytearray(5)):
+        with pytest.raises(TypeError):
+            disk.store(value, False)
+
+
+async def test_a_disk_that_does_not_answer_is_degraded_and_not_waited_for(observer: Observer) -> None:
+    attempts, answer = Attempts("disk", observer), threading.Event()
+    health = await attempts.health(answer.wait)
+    assert (health.state, health.detail) == (State.DEGRADED, "no answer within 0.5 s")
+    answer.set()
+    await attempts.threads.aclose(lambda: None)
 
 
 async def test_a_lock_that_is_never_given_back_makes_it_absent_and_not_wait_for_ever(

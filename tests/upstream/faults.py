@@ -221,9 +221,12 @@ class CloseDelimited(_Kept):
 
 @dataclass(frozen=True)
 class Gzip(_Kept):
-    """The right answer in gzip coding, whatever the client accepts."""
+    """The right answer in gzip coding, whatever the client accepts (one that has it already stays as it is)."""
 
     def steps(self, reply: Reply) -> Iterator[Step]:
+        if reply.header("content-encoding"):
+            yield laid_out(reply)
+            return
         headers = (*reply.headers, ("content-encoding", "gzip"))
         yield laid_out(replace(reply, headers=headers, body=gzip.compress(reply.body, mtime=0)))
 

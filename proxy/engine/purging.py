@@ -1,0 +1,70 @@
+"""Invalidates and deletes, here and in the whole fleet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from proxy.engine.changes import Changes
+from proxy.fleet.base import Fleet
+from proxy.model import Invalidation, Selection
+from proxy.stores.base import BlobStore, Store
+
+
+class Holdings:
+    """What this member holds, and its ear for what the others of the fleet announce."""
+
+    def __init__(self, *, changes: Changes, stores: Sequence[Store], blobs: BlobStore) -> None:
+        self._changes = changes
+        self._stores = stores
+        self._blobs = blobs
+        self._deleting: set[asyncio.Task[int]] = set()
+
+    def hear(self, invalidation: Invalidation) -> None:
+        """The fleet's listener. Another member's disk need not be ours: what it purged, each purges itself."""
+        self._changes.hear(invalidation)
+        if not invalidation.soft:
+            task = asyncio.ensure_future(self.delete(invalidation.selection))
+            self._deleting.add(task)
+            task.add_done_callback(self._deleting.discard)
+
+    async def delete(self, selection: Selection) -> int:
+        """Delete from the stores of this member; how many values and files that were."""
+        deletions = [store.purge(selection) for store in self._stores]
+        if selection.endpoint in (None, "download"):
+            deletions.append(self._blobs.purge(Selection(crate=selection.crate)))
+        return sum(await asyncio.gather(*deletions))
+
+    async def count(self, selection: Selection) -> int:
+        """How many stored values `selection` takes. Tarballs never need to be revalidated and are not among them."""
+        return sum(await asyncio.gather(*(store.count(selection) for store in self._stores)))
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*self._deleting)
+
+
+class Purging:
+    def __init__(self, *, changes: Changes, holdings: Holdings, fleet: Fleet, clock: Callable[[], float]) -> None:
+        self._changes = changes
+        self._holdings = holdings
+        self._fleet = fleet
+        self._clock = clock
+
+    async def changed(self, selection: Selection) -> int:
+        """What `selection` takes must be revalidated before use, but still serves when upstream fails.
+
+        Returns how many stored values that concerns.
+        """
+        await self._tell(Invalidation(selection, soft=True, at=self._clock()))
+        return await self._holdings.count(selection)
+
+    async def purge(self, selection: Selection) -> int:
+        """Delete what `selection` takes; returns how many stored values and files that were."""
+        purged = await self._holdings.delete(selection)
+        await self._tell(Invalidation(selection, soft=False, at=self._clock()))
+        # What a fetch under way stored meanwhile is gone by its mark; this frees the room.
+        return purged + await self._holdings.delete(selection)
+
+    async def _tell(self, invalidation: Invalidation) -> None:
+        await self._changes.record(invalidation)
+        await self._fleet.announce(invalidation)

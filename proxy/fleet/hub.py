@@ -1,0 +1,116 @@
+"""The member to which all members of a local fleet are connected: passes on what one of them says.
+
+It remembers nothing of what it passes on, except who has yet to hear it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.fleet import place
+from proxy.fleet.messages import LONGEST, Message, invalidation, line, of_invalidation, understood
+
+BACKLOG = 1024 * 1024
+"""Bytes that wait for a member that does not read. Then it is put out; it knows that it missed something."""
+FORGET = 2.0
+"""Seconds until nobody asks any more whether an announcement was heard: announcers wait for one."""
+
+
+@dataclass(eq=False)
+class Announcement:
+    announcer: StreamWriter
+    number: object  # the announcer's own, given back as it is
+    deaf: set[StreamWriter]  # members that have not said yet that they heard it
+
+
+class Hub:
+    def __init__(self, claim: place.Claim) -> None:
+        self._claim = claim
+        self._server: asyncio.Server | None = None
+        self._members: dict[StreamWriter, asyncio.Task[None]] = {}
+        self._numbers = itertools.count()
+        self._announcements: dict[object, Announcement] = {}
+        self._kinds: dict[str, Callable[[StreamWriter, Message], None]] = {
+            "invalidation": self._announced,
+            "heard": self._heard,
+        }
+
+    @classmethod
+    async def opened(cls, path: Path) -> Hub | None:
+        """None where another process is the hub. Raises OSError where there can be none."""
+        claim = place.claimed(path)
+        if claim is None:
+            return None
+        hub = cls(claim)
+        try:
+            hub._server = await asyncio.start_unix_server(hub._serve, sock=claim.sock, limit=LONGEST)
+        except BaseException:
+            claim.give_up()
+            raise
+        return hub
+
+    async def aclose(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._claim.give_up()
+        tasks = list(self._members.values())
+        for member in self._members:
+            member.transport.abort()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: StreamReader, member: StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._members[member] = task
+        try:
+            while data := await reader.readline():
+                message = understood(data)
+                if handler := self._kinds.get(message.get("kind", "")):
+                    handler(member, message)
+        except (OSError, ValueError):
+            pass  # It is gone, or what it says has no end.
+        finally:
+            del self._members[member]
+            for number, announcement in list(self._announcements.items()):
+                self._told(number, announcement, member)
+            member.transport.abort()
+            with contextlib.suppress(OSError):
+                await member.wait_closed()
+
+    def _announced(self, announcer: StreamWriter, message: Message) -> None:
+        announced = invalidation(message)
+        if announced is None:
+            return
+        number = next(self._numbers)
+        announcement = Announcement(announcer, message.get("id"), set(self._members) - {announcer})
+        self._announcements[number] = announcement
+        data = line("invalidation", id=number, **of_invalidation(announced))
+        for member in announcement.deaf:
+            self._send(member, data)
+        self._told(number, announcement, announcer)
+        asyncio.get_running_loop().call_later(FORGET, self._announcements.pop, number, None)
+
+    def _heard(self, member: StreamWriter, message: Message) -> None:
+        number = message.get("id")
+        if isinstance(number, int) and number in self._announcements:
+            self._told(number, self._announcements[number], member)
+
+    def _told(self, number: object, announcement: Announcement, member: StreamWriter) -> None:
+        """This member has heard it, or never will."""
+        announcement.deaf.discard(member)
+        if not announcement.deaf:
+            self._announcements.pop(number, None)
+            self._send(announcement.announcer, line("heard", id=announcement.number))
+
+    def _send(self, member: StreamWriter, data: bytes) -> None:
+        if member.transport.is_closing():
+            return
+        member.write(data)
+        if member.transport.get_write_buffer_size() > BACKLOG:
+            member.transport.abort()

@@ -1,0 +1,153 @@
+"""The processes of one machine that share one `cache.dir`, over a Unix socket.
+
+Whoever finds nobody listening becomes the hub (`hub`), the others connect to it, and so does the hub's own
+process. When it dies the others choose again: whoever gets the lock. Announcements that were made while a member
+was not connected did not reach it, therefore it is `lost` when the connection breaks and when there is a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from asyncio import StreamReader, StreamWriter
+from pathlib import Path
+
+from proxy.fleet import place
+from proxy.fleet.base import Listener, Lost
+from proxy.fleet.hub import Hub
+from proxy.fleet.messages import LONGEST, invalidation, line, of_invalidation, understood
+from proxy.model import Health, Invalidation, State
+
+log = logging.getLogger("proxy")
+
+BOUND = 1.0
+"""Seconds that an announcement may take: the contract's, for a purge to be everywhere."""
+PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between attempts to join. A hub listens a millisecond after it got the lock."""
+
+
+class LocalFleet:
+    def __init__(self, directory: Path, hear: Listener, lost: Lost) -> None:
+        self._directory = directory
+        self._hear = hear
+        self._lost = lost
+        self._hub: Hub | None = None
+        self._writer: StreamWriter | None = None
+        self._joined = asyncio.Event()
+        self._numbers = itertools.count()
+        self._unheard: dict[object, asyncio.Future[bool]] = {}
+        self._trouble = ""
+        self._task = asyncio.create_task(self._stay())
+
+    @classmethod
+    async def opened(cls, directory: Path, hear: Listener, lost: Lost) -> LocalFleet:
+        """Join the fleet of this `cache.dir`, which exists. Whoever cannot is alone, and goes on trying."""
+        fleet = cls(directory, hear, lost)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(fleet._joined.wait(), BOUND)
+        return fleet
+
+    async def announce(self, announced: Invalidation) -> None:
+        self._hear(announced)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BOUND):
+                while not await self._said(announced):
+                    pass  # The hub died before it answered. To hear it twice does no harm.
+
+    async def _said(self, announced: Invalidation) -> bool:
+        await self._joined.wait()
+        assert self._writer is not None
+        number = next(self._numbers)
+        heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._unheard[number] = heard
+        try:
+            self._writer.write(line("invalidation", id=number, **of_invalidation(announced)))
+            return await heard
+        finally:
+            del self._unheard[number]
+
+    async def health(self) -> Health:
+        if self._joined.is_set():
+            return Health("fleet", State.OK)
+        return Health("fleet", State.DEGRADED, self._trouble or "alone: the other workers cannot be reached")
+
+    async def aclose(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        if self._hub is not None:
+            await self._hub.aclose()
+
+    async def _stay(self) -> None:
+        """Be connected to a hub, for ever."""
+        before = False
+        pause = PAUSE
+        while True:
+            try:
+                path = place.meeting_point(self._directory)
+                connection = await self._connected(path)
+            except (OSError, TimeoutError) as error:
+                connection = None
+                self._noted(f"alone: {str(error) or 'the hub does not answer'}")
+            if connection is None:
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, LONGEST_PAUSE)
+                continue
+            pause = PAUSE
+            self._noted("")
+            if before:
+                self._safely(self._lost)
+            before = True
+            await self._member(*connection)
+            self._safely(self._lost)
+
+    async def _connected(self, path: Path) -> tuple[StreamReader, StreamWriter] | None:
+        """None where it should be tried again soon: somebody else is just becoming the hub."""
+        try:
+            return await asyncio.wait_for(asyncio.open_unix_connection(path, limit=LONGEST), BOUND)
+        except (FileNotFoundError, ConnectionRefusedError):
+            if self._hub is not None:  # Ours, and it does not answer: its socket was removed.
+                await self._hub.aclose()
+            self._hub = await Hub.opened(path)
+            return await asyncio.open_unix_connection(path, limit=LONGEST) if self._hub else None
+
+    async def _member(self, reader: StreamReader, writer: StreamWriter) -> None:
+        """From the first message to the end of the connection."""
+        self._writer = writer
+        self._joined.set()
+        try:
+            while data := await reader.readline():
+                message = understood(data)
+                if announced := invalidation(message):
+                    self._safely(lambda announced=announced: self._hear(announced))  # type: ignore[misc]
+                    writer.write(line("heard", id=message.get("id")))
+                elif message.get("kind") == "heard" and message.get("id") in self._unheard:
+                    self._answered(self._unheard[message["id"]], True)
+        except (OSError, ValueError):
+            pass  # It broke, or what the hub says has no end.
+        finally:
+            self._joined.clear()
+            for heard in self._unheard.values():
+                self._answered(heard, False)
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    @staticmethod
+    def _answered(heard: asyncio.Future[bool], answer: bool) -> None:
+        if not heard.done():
+            heard.set_result(answer)
+
+    def _safely(self, call: Lost) -> None:
+        try:
+            call()
+        except Exception:
+            log.exception("fleet: a member does not do what it was told")
+
+    def _noted(self, trouble: str) -> None:
+        """A trouble is logged once, not at every attempt."""
+        if trouble and not self._trouble:
+            log.warning("fleet: %s", trouble)
+        self._trouble = trouble

@@ -1,0 +1,116 @@
+"""A member of a fleet in a process of its own: `python -m tests.fleet.member KIND WHERE`.
+
+It announces each crate that it reads, and writes a line of JSON for everything that happens to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from proxy.fleet.alone import Alone
+from proxy.fleet.base import Fleet, Listener, Lost
+from proxy.fleet.local import LocalFleet
+from proxy.fleet.redis import RedisFleet
+from proxy.model import Invalidation, Selection
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def of(crate: str, soft: bool = True) -> Invalidation:
+    return Invalidation(Selection(crate=crate), soft, 1700000000.25)
+
+
+async def opened(kind: str, where: str, hear: Listener, lost: Lost) -> Fleet:
+    match kind:
+        case "local":
+            return await LocalFleet.opened(Path(where), hear, lost)
+        case "redis":
+            return await RedisFleet.opened(where, "test:", hear, lost)
+    return Alone(hear)
+
+
+async def main(kind: str, where: str) -> None:
+    def say(what: str, **more: Any) -> None:
+        print(json.dumps({"what": what, **more}), flush=True)
+
+    def hear(announced: Invalidation) -> None:
+        if announced.selection.crate == "raise":
+            raise ValueError("a listener with a bug")
+        say("heard", crate=announced.selection.crate, soft=announced.soft, at=announced.at)
+
+    fleet = await opened(kind, where, hear, lambda: say("lost"))
+    say("open", state=(await fleet.health()).state)
+    orders = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    while crate := (await orders.readline()).decode().strip():
+        begun = time.monotonic()
+        await fleet.announce(of(crate))
+        say("announced", seconds=time.monotonic() - begun)
+    await fleet.aclose()
+    say("closed")
+
+
+class Member:
+    """The test's end of such a process."""
+
+    def __init__(self, kind: str, where: str) -> None:
+        command = [sys.executable, "-m", "tests.fleet.member", kind, where]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.events: list[dict[str, Any]] = []
+        self._rest = b""
+
+    def announce(self, crate: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(crate.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def leave(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def until(self, what: str, seconds: float = 5.0, **more: Any) -> dict[str, Any]:
+        """The next such event; those before it are kept in `events`."""
+        end = time.monotonic() + seconds
+        while True:
+            while b"\n" in self._rest:
+                data, self._rest = self._rest.split(b"\n", 1)
+                event: dict[str, Any] = json.loads(data)
+                self.events.append(event)
+                if {"what": what, **more}.items() <= event.items():
+                    return event
+            self._more(what, end)
+
+    def _more(self, what: str, end: float) -> None:
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
+        data = os.read(self.process.stdout.fileno(), 1 << 16) if ready else b""
+        assert data, f"no {what!r} in time: {self.events}"
+        self._rest += data
+
+    def heard(self) -> list[str]:
+        return [event["crate"] for event in self.events if event["what"] == "heard"]
+
+    def end(self) -> None:
+        with self.process:
+            self.process.kill()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main(*sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""What every fleet keeps. Its members are processes, and die like processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.model import Invalidation, State
+from tests.fleet.member import Member, of, opened
+
+Spawn = Callable[[str, str], Member]
+SOON = 1.0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["alone", "local", "redis"])
+async def test_who_announces_has_heard_it_when_that_returns(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    where = request.getfixturevalue("shared_redis").url if kind == "redis" else str(tmp_path)
+    heard: list[Invalidation] = []
+    fleet = await opened(kind, where, heard.append, lambda: None)
+    try:
+        await fleet.announce(of("serde", soft=False))
+        assert heard == [of("serde", soft=False)]
+        health = await fleet.health()
+        assert health.name == "fleet" and health.state is State.OK
+    finally:
+        await fleet.aclose()
+
+
+def test_everyone_hears_it_once_and_unchanged(medium: tuple[str, str], spawn: Spawn) -> None:
+    members = [spawn(*medium) for _ in range(4)]
+    for member in members:
+        assert member.until("open")["state"] == "ok"
+    for number, member in enumerate(members):
+        member.announce(f"crate-{number}")
+        assert member.until("announced")["seconds"] < SOON
+        for other in members:
+            if other is not member:
+                event = other.until("heard", SOON, crate=f"crate-{number}")
+                assert event["soft"] is True and event["at"] == 1700000000.25
+    for member in members:
+        member.announce("last")
+        member.until("announced")
+        assert sorted(name for name in member.heard() if name != "last") == [f"crate-{n}" for n in range(4)]
+        assert not [event for event in member.events if event["what"] == "lost"]
+
+
+def test_a_member_that_comes_and_goes_is_heard(medium: tuple[str, str], spawn: Spawn) -> None:
+    server = spawn(*medium)
+    server.until("open")
+    for name in ("one", "two"):
+        command = spawn(*medium)
+        command.announce(name)
+        command.leave()
+        command.until("closed")
+        assert command.process.wait(5) == 0
+        server.until("heard", SOON, crate=name)
+
+
+def test_a_member_that_hangs_holds_nobody_up(medium: tuple[str, str], spawn: Spawn) -> None:
+    members = [spawn(*medium) for _ in range(3)]
+    for member in members:
+        member.until("open")
+    first, second, hanging = members
+    hanging.signal(signal.SIGSTOP)
+    first.announce("a")
+    second.until("heard", SOON, crate="a")
+    assert first.until("announced")["seconds"] < SOON + 0.5
+    second.announce("b")
+    first.until("heard", SOON, crate="b")
+    hanging.signal(signal.SIGCONT)
+    hanging.until("heard", SOON, crate="a")
+    hanging.until("heard", SOON, crate="b")
+
+
+def test_a_member_that_is_killed_is_not_waited_for(medium: tuple[str, str], spawn: Spawn) -> None:
+    members = [spawn(*medium) for _ in range(3)]
+    for member in members:
+        member.until("open")
+    members[2].signal(signal.SIGKILL)
+    members[2].process.wait()
+    members[0].announce("a")
+    assert members[0].until("announced")["seconds"] < 0.5
+    members[1].until("heard", SOON, crate="a")
+
+
+def test_a_listener_with_a_bug_does_not_end_its_membership(medium: tuple[str, str], spawn: Spawn) -> None:
+    first, second = spawn(*medium), spawn(*medium)
+    first.until("open")
+    second.until("open")
+    third = spawn(*medium)
+    third.until("open")
+    third.announce("raise")  # Its own listener raises to itself: that ends this process, not the others.
+    third.process.wait(5)
+    first.announce("a")
+    second.until("heard", SOON, crate="a")

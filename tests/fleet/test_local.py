@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.fleet import hub, local, place
+from proxy.fleet.local import LocalFleet
+from proxy.model import Invalidation, State
+from tests.fleet.member import Member, of
+
+Spawn = Callable[[str, str], Member]
+SOON = 1.0
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
+def test_the_others_choose_a_new_hub_when_it_is_killed(tmp_path: Path, spawn: Spawn) -> None:
+    first = spawn("local", str(tmp_path))
+    first.until("open")
+    others = [spawn("local", str(tmp_path)) for _ in range(3)]
+    for member in others:
+        member.until("open")
+    while len(others) > 1:  # The next hub may be any of them: kill until one is left.
+        first.signal(signal.SIGKILL)
+        first.process.wait()
+        for member in others:
+            member.until("lost", SOON)
+        others[0].announce(f"with {len(others)}")
+        assert others[0].until("announced")["seconds"] < SOON
+        for member in others[1:]:
+            # Either it was back in time and heard it, or it is told again that it missed something.
+            try:
+                member.until("heard", SOON, crate=f"with {len(others)}")
+            except AssertionError:
+                assert [event["what"] for event in member.events].count("lost") >= 2
+        first = others.pop(0)
+
+
+def test_who_announces_when_the_hub_has_just_died_waits_for_the_next(tmp_path: Path, spawn: Spawn) -> None:
+    first = spawn("local", str(tmp_path))
+    first.until("open")
+    second, third = spawn("local", str(tmp_path)), spawn("local", str(tmp_path))
+    second.until("open")
+    third.until("open")
+    first.signal(signal.SIGSTOP)
+    second.announce("a")  # The hub takes it and never answers.
+    second.until("heard", crate="a")
+    first.signal(signal.SIGKILL)
+    assert second.until("announced")["seconds"] < SOON
+    third.until("lost", SOON)
+
+
+def test_a_hub_that_hangs_holds_nobody_up_for_long(tmp_path: Path, spawn: Spawn) -> None:
+    first = spawn("local", str(tmp_path))
+    first.until("open")
+    second = spawn("local", str(tmp_path))
+    second.until("open")
+    first.signal(signal.SIGSTOP)
+    second.announce("a")
+    assert second.until("announced")["seconds"] < SOON + 0.5
+    third = spawn("local", str(tmp_path))
+    assert third.until("open")["what"] == "open"
+    first.signal(signal.SIGCONT)
+    first.until("heard", SOON, crate="a")
+
+
+@pytest.mark.anyio
+async def test_an_announcement_is_heard_by_all_when_it_returns(tmp_path: Path) -> None:
+    heard: list[list[Invalidation]] = [[] for _ in range(4)]
+    fleets = [await LocalFleet.opened(tmp_path, mine.append, lambda: None) for mine in heard]
+    await asyncio.gather(*(fleet.announce(of(str(number))) for number, fleet in enumerate(fleets)))
+    assert [{str(event.selection.crate) for event in mine} for mine in heard] == [{"0", "1", "2", "3"}] * 4
+    assert [len(mine) for mine in heard] == [4] * 4
+    for fleet in fleets:
+        await fleet.aclose()
+
+
+@pytest.mark.anyio
+async def test_the_socket_is_for_its_owner_alone(tmp_path: Path) -> None:
+    fleet = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    assert stat.S_IMODE((tmp_path / "fleet.sock").stat().st_mode) == 0o600
+    await fleet.aclose()
+    assert not (tmp_path / "fleet.sock").exists()
+
+
+@pytest.mark.anyio
+async def test_a_socket_that_a_dead_hub_left_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "fleet.sock"))
+    fleet = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    assert (await fleet.health()).state is State.OK
+    await fleet.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_hub_whose_socket_was_removed_makes_another(tmp_path: Path) -> None:
+    lost: list[int] = []
+    fleet = await LocalFleet.opened(tmp_path, lambda _: None, lambda: lost.append(1))
+    (tmp_path / "fleet.sock").unlink()
+    writer = fleet._writer
+    assert writer is not None
+    writer.close()
+    await until(lambda: len(lost) == 2)
+    await asyncio.wait_for(fleet._joined.wait(), 1)
+    assert (tmp_path / "fleet.sock").exists()
+    await fleet.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_hub_that_leaves_is_followed_by_another(tmp_path: Path) -> None:
+    heard: list[Invalidation] = []
+    lost: list[float] = []
+    leaving = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    staying = await LocalFleet.opened(tmp_path, heard.append, lambda: lost.append(1))
+    await leaving.aclose()
+    await until(lambda: len(lost) == 2)  # When it broke, and when all is well again.
+    coming = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    await coming.announce(of("serde"))
+    assert heard == [of("serde")]
+    await coming.aclose()
+    await staying.aclose()
+
+
+@pytest.mark.anyio
+async def test_strangers_and_their_words_are_ignored(tmp_path: Path) -> None:
+    heard: list[Invalidation] = []
+    fleet = await LocalFleet.opened(tmp_path, heard.append, lambda: None)
+    for words in (
+        b"not json\n[]\n7\n",
+        b'{"v":2,"kind":"invalidation","crate":"a","endpoint":null,"soft":true,"at":1}\n',
+        b'{"v":1,"kind":"lease","key":"a"}\n{"v":1}\n{"v":1,"kind":["heard"]}\n',
+        b'{"v":1,"kind":"heard","id":99}\n{"v":1,"kind":"heard","id":"x"}\n',
+        b'{"v":1,"kind":"invalidation","crate":7,"endpoint":null,"soft":true,"at":1}\n',
+        b'{"v":1,"kind":"invalidation"',
+    ):
+        _, writer = await asyncio.open_unix_connection(tmp_path / "fleet.sock")
+        writer.write(words)
+        writer.close()
+        await writer.wait_closed()
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "fleet.sock")
+    writer.write(b"x" * 1_000_000)  # No end in sight: the hub hangs up.
+    assert await asyncio.wait_for(reader.read(), 2) == b""
+    writer.close()
+    assert heard == []
+    await fleet.announce(of("serde"))
+    assert heard == [of("serde")] and (await fleet.health()).state is State.OK
+    await fleet.aclose()
+
+
+@pytest.mark.anyio
+async def test_members_ignore_what_they_do_not_know(tmp_path: Path) -> None:
+    heard: list[Invalidation] = []
+    told: list[bytes] = []
+
+    async def newer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'{"v":1,"kind":"weather","sun":true}\n{"v":9}\nnoise\n{"v":1,"kind":"heard","id":5}\n')
+        fields = {"crate": "a", "endpoint": None, "soft": False, "at": 2}
+        writer.write(json.dumps({"v": 1, "kind": "invalidation", "id": 3, **fields}).encode() + b"\n")
+        told.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_unix_server(newer, tmp_path / "fleet.sock")
+    fleet = await LocalFleet.opened(tmp_path, heard.append, lambda: None)
+    await until(lambda: told)
+    assert json.loads(told[0]) == {"v": 1, "kind": "heard", "id": 3}
+    assert [(event.selection.crate, event.soft, event.at) for event in heard] == [("a", False, 2.0)]
+    await fleet.aclose()
+    server.close()
+
+
+@pytest.mark.anyio
+async def test_a_listener_with_a_bug_is_logged_and_counts_as_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: Invalidation) -> None:
+        raise ValueError("a bug")
+
+    first = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    second = await LocalFleet.opened(tmp_path, broken, lambda: None)
+    begun = time.monotonic()
+    await first.announce(of("serde"))
+    assert time.monotonic() - begun < SOON / 2
+    assert "a bug" in caplog.text
+    await first.aclose()
+    await second.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_member_that_does_not_read_is_put_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "BACKLOG", 10_000)
+    monkeypatch.setattr(local, "BOUND", 0.05)
+    fleet = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(str(tmp_path / "fleet.sock"))
+        deaf.setblocking(False)
+        assert fleet._hub is not None
+        members = fleet._hub._members
+        await until(lambda: len(members) == 2)
+        for _ in range(10):
+            await asyncio.gather(*(fleet.announce(of("x" * 1000)) for _ in range(500)))
+            if len(members) == 1:
+                break
+        await until(lambda: len(members) == 1)
+    await fleet.aclose()
+
+
+@pytest.mark.anyio
+async def test_nothing_is_remembered_of_what_was_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "FORGET", 0.05)
+    monkeypatch.setattr(local, "BOUND", 0.05)
+    fleet = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    assert fleet._hub is not None
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(str(tmp_path / "fleet.sock"))
+        await until(lambda: len(fleet._hub._members) == 2)  # type: ignore[union-attr]
+        await fleet.announce(of("serde"))
+        assert fleet._unheard == {}
+        await until(lambda: fleet._hub._announcements == {})  # type: ignore[union-attr]
+    await fleet.aclose()
+
+
+@pytest.mark.anyio
+async def test_who_has_no_place_to_meet_is_alone_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(local, "BOUND", 0.1)
+    heard: list[Invalidation] = []
+    missing = tmp_path / "missing"
+    fleet = await LocalFleet.opened(missing, heard.append, lambda: None)
+    await fleet.announce(of("serde"))
+    health = await fleet.health()
+    assert heard == [of("serde")] and health.state is State.DEGRADED and "alone" in health.detail
+    assert [record.levelno for record in caplog.records if record.name == "proxy"] == [logging.WARNING]
+    missing.mkdir()
+    await asyncio.wait_for(fleet._joined.wait(), 2)
+    assert (await fleet.health()).state is State.OK
+    await fleet.aclose()
+
+
+def test_a_long_path_is_met_elsewhere(tmp_path: Path, spawn: Spawn) -> None:
+    deep = tmp_path / ("d" * 100) / "cache"
+    deep.mkdir(parents=True)
+    (tmp_path / "short").symlink_to(deep)
+    first, second = spawn("local", str(deep)), spawn("local", str(tmp_path / "short"))
+    first.until("open", state="ok")
+    second.until("open", state="ok")
+    first.announce("a")
+    second.until("heard", SOON, crate="a")
+    point = place.meeting_point(deep)
+    assert len(os.fsencode(point)) <= 100 and stat.S_IMODE(point.parent.stat().st_mode) == 0o700
+    for member in (first, second):
+        member.leave()
+        member.until("closed")
+    assert not point.exists()
+    point.with_suffix(".lock").unlink()
+
+
+def test_a_place_that_others_can_write_to_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    private = tmp_path / f"crates-proxy-{os.getuid()}"
+    private.mkdir()
+    private.chmod(0o777)
+    with pytest.raises(PermissionError):
+        place.meeting_point(tmp_path / ("d" * 100))
+    private.rmdir()
+    private.symlink_to("/tmp")
+    with pytest.raises(PermissionError):
+        place.meeting_point(tmp_path / ("d" * 100))
+
+
+def test_a_claim_that_fails_leaves_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "fleet.sock").mkdir()
+    with pytest.raises(OSError):
+        place.claimed(tmp_path / "fleet.sock")
+    (tmp_path / "fleet.sock").rmdir()
+    claim = place.claimed(tmp_path / "fleet.sock")
+    assert claim is not None and place.claimed(tmp_path / "fleet.sock") is None
+    claim.give_up()

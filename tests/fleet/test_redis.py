@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+import pytest
+
+from proxy.errors import SettingsError
+from proxy.fleet import redis
+from proxy.fleet.redis import RedisFleet
+from proxy.model import Invalidation, State
+from proxy.stores import connection
+from tests.fleet.member import of
+from tests.redis_server import RedisServer
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
+class Replica:
+    """A member, and what became of it."""
+
+    def __init__(self) -> None:
+        self.heard: list[Invalidation] = []
+        self.lost = 0
+        self.fleet: RedisFleet
+
+    def _lose(self) -> None:
+        self.lost += 1
+
+    @classmethod
+    async def opened(cls, url: str, prefix: str = "test:") -> Replica:
+        replica = cls()
+        replica.fleet = await RedisFleet.opened(url, prefix, replica.heard.append, replica._lose)
+        return replica
+
+
+async def closed(*replicas: Replica) -> None:
+    for replica in replicas:
+        await replica.fleet.aclose()
+
+
+@pytest.mark.anyio
+async def test_other_prefixes_are_other_fleets(shared_redis: RedisServer) -> None:
+    mine, theirs = await Replica.opened(shared_redis.url), await Replica.opened(shared_redis.url, "other:")
+    friend = await Replica.opened(shared_redis.url)
+    await mine.fleet.announce(of("serde"))
+    await until(lambda: friend.heard)
+    await theirs.fleet.announce(of("tokio"))
+    assert theirs.heard == [of("tokio")] and mine.heard == friend.heard == [of("serde")]
+    await closed(mine, theirs, friend)
+
+
+@pytest.mark.anyio
+async def test_a_broken_subscription_is_a_loss_and_is_renewed(own_redis: RedisServer) -> None:
+    first, second = await Replica.opened(own_redis.url), await Replica.opened(own_redis.url)
+    own_redis.kill()
+    await until(lambda: first.lost and second.lost)
+    own_redis.start()
+    await until(lambda: first.lost >= 2 and second.lost >= 2)
+    await first.fleet.announce(of("serde"))
+    await until(lambda: second.heard == [of("serde")])
+    assert (await first.fleet.health()).state is State.OK
+    await closed(first, second)
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_redis_closes_is_noticed(own_redis: RedisServer) -> None:
+    replica = await Replica.opened(own_redis.url)
+    client = connection.client(own_redis.url)
+    await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await until(lambda: replica.lost)
+    friend = await Replica.opened(own_redis.url)
+    await until(lambda: replica.fleet._subscribed.is_set())
+    await friend.fleet.announce(of("serde"))
+    await until(lambda: replica.heard == [of("serde")])
+    await closed(replica, friend)
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_what_could_not_be_announced_is_announced_later(
+    own_redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = await Replica.opened(own_redis.url), await Replica.opened(own_redis.url)
+    own_redis.kill()
+    begun = time.monotonic()
+    await first.fleet.announce(of("one"))
+    await first.fleet.announce(of("two"))
+    assert time.monotonic() - begun < 1.0
+    assert first.heard == [of("one"), of("two")]
+    health = await first.fleet.health()
+    assert health.state is State.DEGRADED and health.detail
+    own_redis.start()
+    await until(lambda: first.fleet._subscribed.is_set() and second.fleet._subscribed.is_set())
+    await first.fleet.announce(of("three"))
+    await until(lambda: of("three") in second.heard)
+    await closed(first, second)
+    warnings = [record for record in caplog.records if record.name == "proxy" and record.levelno >= logging.WARNING]
+    assert len(warnings) == 2  # One for each member.
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_hangs_holds_nobody_up_and_is_noticed(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis, "SILENCE", 0.2)
+    replica = await Replica.opened(own_redis.url)
+    await asyncio.sleep(0.5)  # It is silent meanwhile, asked, and answers.
+    assert replica.lost == 0
+    own_redis.hang()
+    begun = time.monotonic()
+    await replica.fleet.announce(of("serde"))
+    assert time.monotonic() - begun < 1.5
+    await until(lambda: replica.lost == 1)
+    late = await Replica.opened(own_redis.url)
+    assert (await late.fleet.health()).state is State.DEGRADED
+    own_redis.resume()
+    await until(lambda: late.fleet._subscribed.is_set() and replica.fleet._subscribed.is_set())
+    await closed(replica, late)
+
+
+@pytest.mark.anyio
+async def test_words_of_strangers_are_ignored(shared_redis: RedisServer) -> None:
+    replica = await Replica.opened(shared_redis.url)
+    client = connection.client(shared_redis.url)
+    for words in (b"noise", b"\xff", b"[]", b'{"v":2}', b'{"v":1,"kind":"lease"}'):
+        await client.publish("test:fleet", words)
+    friend = await Replica.opened(shared_redis.url)
+    await friend.fleet.announce(of("serde"))
+    await until(lambda: replica.heard)
+    assert replica.heard == [of("serde")] and replica.lost == 0
+    await closed(replica, friend)
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_listener_with_a_bug_is_logged(shared_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: Invalidation) -> None:
+        raise ValueError("a bug")
+
+    fleet = await RedisFleet.opened(shared_redis.url, "test:", broken, lambda: None)
+    friend = await Replica.opened(shared_redis.url)
+    await friend.fleet.announce(of("serde"))
+    await until(lambda: "a bug" in caplog.text)
+    await fleet.aclose()
+    await closed(friend)
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_lets_nobody_publish_is_no_reason_to_forget_everything(own_redis: RedisServer) -> None:
+    client = connection.client(own_redis.url)
+    await client.execute_command("ACL", "SETUSER", "default", "-publish")
+    replica = await Replica.opened(own_redis.url)
+    await replica.fleet.announce(of("serde"))
+    await asyncio.sleep(0.2)
+    assert replica.lost == 0 and (await replica.fleet.health()).state is State.DEGRADED
+    await closed(replica)
+    await client.aclose()
+
+
+@pytest.mark.anyio
+async def test_a_url_that_cannot_be_is_a_mistake_in_the_settings() -> None:
+    with pytest.raises(SettingsError):
+        await RedisFleet.opened("http://nowhere", "test:", lambda _: None, lambda: None)
