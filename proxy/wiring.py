@@ -182,10 +182,14 @@ async def _stores(settings: Settings, directory: Path, stack: contextlib.AsyncEx
     if not settings.redis.url:
         json = await disk("json")
         return _Stores(json, index, await disk("marks"), [index, json])
-    redis = RedisStore.opened(settings.redis.url, settings.redis.prefix, "redis", observe)
+    prefix = settings.redis.prefix
+    redis = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
     stack.push_async_callback(redis.aclose)
-    marks = RedisStore(redis.client, settings.redis.prefix + "mark:", "redis", observe, time.monotonic)
-    return _Stores(redis, Mirrored(redis, index), marks, [index])
+
+    def part(name: str) -> RedisStore:
+        return RedisStore(redis.client, f"{prefix}{name}:", "redis", observe, time.monotonic)
+
+    return _Stores(redis, Mirrored(part("index"), index), part("mark"), [index])
 
 
 async def _fleet(

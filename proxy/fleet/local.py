@@ -46,7 +46,8 @@ class LocalFleet:
         """Join the fleet of this `cache.dir`, which exists. Whoever cannot is alone, and goes on trying."""
         fleet = cls(directory, hear, lost)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(fleet._joined.wait(), BOUND)
+            async with asyncio.timeout(BOUND):
+                await fleet._joined.wait()
         return fleet
 
     async def announce(self, announced: Invalidation) -> None:
@@ -106,7 +107,8 @@ class LocalFleet:
     async def _connected(self, path: Path) -> tuple[StreamReader, StreamWriter] | None:
         """None where it should be tried again soon: somebody else is just becoming the hub."""
         try:
-            return await asyncio.wait_for(asyncio.open_unix_connection(path, limit=LONGEST), BOUND)
+            async with asyncio.timeout(BOUND):
+                return await asyncio.open_unix_connection(path, limit=LONGEST)
         except (FileNotFoundError, ConnectionRefusedError):
             if self._hub is not None:  # Ours, and it does not answer: its socket was removed.
                 await self._hub.aclose()

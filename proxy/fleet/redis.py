@@ -53,7 +53,8 @@ class RedisFleet:
         that cannot be used."""
         fleet = cls(connection.client(url), prefix, hear, lost)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(fleet._subscribed.wait(), BOUND)
+            async with asyncio.timeout(BOUND):
+                await fleet._subscribed.wait()
         return fleet
 
     async def announce(self, announced: Invalidation) -> None:

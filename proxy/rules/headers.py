@@ -36,21 +36,12 @@ _NOT_UPSTREAM = frozenset(
         b"referer",
         b"user-agent",
         b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-prefix",
-        b"x-forwarded-proto",
-        b"x-forwarded-scheme",
-        b"x-forwarded-server",
-        b"x-http-method",
-        b"x-http-method-override",
+        b"x-host",
         b"x-method-override",
-        b"x-original-url",
         b"x-real-ip",
-        b"x-rewrite-url",
     )
 )
+_NOT_UPSTREAM_FAMILIES = (b"fastly-", b"x-forwarded", b"x-http-method", b"x-original-", b"x-rewrite-")
 
 # What upstream says for its own host and hop, not for a mirror's. Date, Age and the two verdict fields are told anew.
 _NOT_DOWNSTREAM = frozenset(
@@ -107,7 +98,11 @@ def end_to_end(headers: Headers) -> Headers:
 
 def upstream(headers: Headers) -> Headers:
     """What of a client's request goes upstream where it is forwarded at all (private, changes, other)."""
-    return tuple(item for item in end_to_end(headers) if item[0] not in _NOT_UPSTREAM)
+    return tuple(
+        item
+        for item in end_to_end(headers)
+        if item[0] not in _NOT_UPSTREAM and not item[0].startswith(_NOT_UPSTREAM_FAMILIES)
+    )
 
 
 def downstream(headers: Headers) -> Headers:

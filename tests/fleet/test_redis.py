@@ -74,7 +74,7 @@ async def test_a_broken_subscription_is_a_loss_and_is_renewed(own_redis: RedisSe
 async def test_a_connection_that_redis_closes_is_noticed(own_redis: RedisServer) -> None:
     replica = await Replica.opened(own_redis.url)
     client = connection.client(own_redis.url)
-    await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
     await until(lambda: replica.lost)
     friend = await Replica.opened(own_redis.url)
     await until(lambda: replica.fleet._subscribed.is_set())
@@ -156,7 +156,7 @@ async def test_a_listener_with_a_bug_is_logged(shared_redis: RedisServer, caplog
 @pytest.mark.anyio
 async def test_a_redis_that_lets_nobody_publish_is_no_reason_to_forget_everything(own_redis: RedisServer) -> None:
     client = connection.client(own_redis.url)
-    await client.execute_command("ACL", "SETUSER", "default", "-publish")
+    await client.execute_command("ACL", "SETUSER", "default", "-publish")  # type: ignore[no-untyped-call]
     replica = await Replica.opened(own_redis.url)
     await replica.fleet.announce(of("serde"))
     await asyncio.sleep(0.2)
