@@ -37,7 +37,7 @@ class LocalFleet:
         self._writer: StreamWriter | None = None
         self._joined = asyncio.Event()
         self._numbers = itertools.count()
-        self._unheard: dict[object, asyncio.Future[bool]] = {}
+        self._unheard: dict[str, asyncio.Future[bool]] = {}
         self._trouble = ""
         self._task = asyncio.create_task(self._stay())
 
@@ -60,7 +60,7 @@ class LocalFleet:
     async def _said(self, announced: Invalidation) -> bool:
         await self._joined.wait()
         assert self._writer is not None
-        number = next(self._numbers)
+        number = str(next(self._numbers))
         heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unheard[number] = heard
         try:
@@ -92,17 +92,17 @@ class LocalFleet:
             except (OSError, TimeoutError) as error:
                 connection = None
                 self._noted(f"alone: {str(error) or 'the hub does not answer'}")
-            if connection is None:
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, LONGEST_PAUSE)
-                continue
-            pause = PAUSE
-            self._noted("")
-            if before:
+            begun = asyncio.get_running_loop().time()
+            if connection is not None:
+                self._noted("")
+                if before:
+                    self._safely(self._lost)
+                before = True
+                await self._member(*connection)
                 self._safely(self._lost)
-            before = True
-            await self._member(*connection)
-            self._safely(self._lost)
+            lasted = asyncio.get_running_loop().time() - begun
+            pause = PAUSE if lasted > LONGEST_PAUSE else min(pause * 1.5, LONGEST_PAUSE)
+            await asyncio.sleep(pause)
 
     async def _connected(self, path: Path) -> tuple[StreamReader, StreamWriter] | None:
         """None where it should be tried again soon: somebody else is just becoming the hub."""
@@ -125,8 +125,8 @@ class LocalFleet:
                 if announced := invalidation(message):
                     self._safely(lambda announced=announced: self._hear(announced))  # type: ignore[misc]
                     writer.write(line("heard", id=message.get("id")))
-                elif message.get("kind") == "heard" and message.get("id") in self._unheard:
-                    self._answered(self._unheard[message["id"]], True)
+                elif message.get("kind") == "heard" and str(message.get("id")) in self._unheard:
+                    self._answered(self._unheard[str(message["id"])], True)
         except (OSError, ValueError):
             pass  # It broke, or what the hub says has no end.
         finally:

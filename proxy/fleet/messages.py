@@ -12,7 +12,6 @@ import orjson
 
 from proxy.model import Invalidation, Selection
 
-VERSION = 1
 LONGEST = 64 * 1024
 """Bytes of a line. An invalidation has some 200; what is longer comes from a stranger."""
 
@@ -20,7 +19,7 @@ Message = dict[str, Any]
 
 
 def line(kind: str, **fields: Any) -> bytes:
-    return orjson.dumps({"v": VERSION, "kind": kind, **fields}) + b"\n"
+    return orjson.dumps({"v": 1, "kind": kind, **fields}) + b"\n"
 
 
 def understood(data: bytes) -> Message:
@@ -29,7 +28,10 @@ def understood(data: bytes) -> Message:
         message = orjson.loads(data)
     except orjson.JSONDecodeError:
         return {}
-    return message if isinstance(message, dict) and message.get("v") == VERSION else {}
+    match message:
+        case {"v": 1, "kind": str()}:
+            return dict(message)
+    return {}
 
 
 def of_invalidation(invalidation: Invalidation) -> Message:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +21,7 @@ def test_cargo_fetches_and_builds_from_the_small_crates_io(
     tarballs = Counter(asked.target for asked in upstream.asked(host="static"))
     assert tarballs == {f"/crates/{name}/{version}/download": 1 for name, version in samples.LOCKED.items()}
     cargo.must("build", "--offline", cwd=program)
-    said = subprocess.run([cargo.home / "target/debug/sample-program"], capture_output=True, text=True, check=True)
-    assert said.stdout == samples.SAYS
+    assert cargo.says() == samples.SAYS
 
 
 def test_cargo_publishes_to_the_small_crates_io(

@@ -63,10 +63,11 @@ def test_a_member_that_comes_and_goes_is_heard(medium: tuple[str, str], spawn: S
 
 
 def test_a_member_that_hangs_holds_nobody_up(medium: tuple[str, str], spawn: Spawn) -> None:
-    members = [spawn(*medium) for _ in range(3)]
-    for member in members:
-        member.until("open")
-    first, second, hanging = members
+    first = spawn(*medium)
+    first.until("open")  # Where members need one to pass things on, it is this one.
+    second, hanging = spawn(*medium), spawn(*medium)
+    second.until("open")
+    hanging.until("open")
     hanging.signal(signal.SIGSTOP)
     first.announce("a")
     second.until("heard", SOON, crate="a")

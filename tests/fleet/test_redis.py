@@ -103,7 +103,7 @@ async def test_what_could_not_be_announced_is_announced_later(
     await until(lambda: of("three") in second.heard)
     await closed(first, second)
     warnings = [record for record in caplog.records if record.name == "proxy" and record.levelno >= logging.WARNING]
-    assert len(warnings) == 2  # One for each member.
+    assert 1 <= len(warnings) <= 2  # No more than one for each member.
 
 
 @pytest.mark.anyio

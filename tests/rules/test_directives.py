@@ -168,7 +168,9 @@ def test_no_field_whatever_makes_the_reading_fail(field: bytes) -> None:
     directives.wants_fresh(field, field)
 
 
-@given(st.lists(st.sampled_from(["no-store", "private", "max-age=60", "s-maxage=0", 'x="a, b"', "public"]), unique=True))
+@given(
+    st.lists(st.sampled_from(["no-store", "private", "max-age=60", "s-maxage=0", 'x="a, b"', "public"]), unique=True)
+)
 def test_the_order_of_directives_makes_no_difference(members: list[str]) -> None:
     forwards, backwards = ", ".join(members).encode(), ", ".join(reversed(members)).encode()
     assert directives.cache_control(forwards) == directives.cache_control(backwards)

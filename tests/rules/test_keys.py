@@ -22,7 +22,7 @@ KEYS = {
     "/api/v1/crates/Serde_JSON/versions": "versions /api/v1/crates/Serde_JSON/versions",
     "/api/v1/crates/Serde_JSON/downloads": "crate_downloads /api/v1/crates/Serde_JSON/downloads",
     "/api/v1/crates/Serde_JSON/owners": "owners /api/v1/crates/serde-json/owners",
-    "/api/v1/crates/Foo/reverse_dependencies?page=2": "reverse_dependencies /api/v1/crates/foo/reverse_dependencies?page=2",
+    "/api/v1/crates/F/reverse_dependencies?page=2": "reverse_dependencies /api/v1/crates/f/reverse_dependencies?page=2",
     "/api/v1/crates/Foo_/1.0.0%2bA": "version /api/v1/crates/foo-/1.0.0+A",
     "/api/v1/crates/Foo/1.0.0-A/dependencies": "dependencies /api/v1/crates/foo/1.0.0-A/dependencies",
     "/api/v1/crates/Foo/1.0.0/downloads": "version_downloads /api/v1/crates/Foo/1.0.0/downloads",

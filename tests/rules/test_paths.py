@@ -122,7 +122,9 @@ TARGETS: dict[tuple[str, paths.Query], str] = {
 }
 
 SEGMENT = st.lists(
-    st.sampled_from([b"a", b"B", b"9", b"-", b".", b"+", b";", b":", b"@", b"*", b"%2e", b"%2F", b"%41", b"%c3", b"%3f"])
+    st.sampled_from(
+        [b"a", b"B", b"9", b"-", b".", b"+", b";", b":", b"@", b"*", b"%2e", b"%2F", b"%41", b"%c3", b"%3f"]
+    )
     | st.binary(min_size=1, max_size=1),
     max_size=5,
 ).map(b"".join)
@@ -215,14 +217,11 @@ def test_a_canonical_path_holds_nothing_that_can_be_read_in_two_ways(raw: bytes)
         assert "%5C" not in target
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.text(max_size=3)), max_size=5))
-def test_the_order_of_parameters_of_different_names_makes_no_difference(pairs: list[tuple[str, str]]) -> None:
-    encoded = [paths.target("", ((name, value.encode().decode("latin-1")),))[1:].encode() for name, value in pairs]
-    by_name: dict[bytes, list[bytes]] = {}
-    for parameter in encoded:
-        by_name.setdefault(parameter[:1], []).append(parameter)
-    regrouped = [parameter for name in reversed(list(by_name)) for parameter in by_name[name]]
-    assert paths.query(b"&".join(encoded)) == paths.query(b"&".join(regrouped))
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.sampled_from([b"1", b"2", b"%26", b""])), max_size=6))
+def test_the_order_of_parameters_of_different_names_makes_no_difference(pairs: list[tuple[bytes, bytes]]) -> None:
+    sent = [b"=".join(pair) for pair in pairs]
+    regrouped = [parameter for name in b"cab" for parameter in sent if parameter[0] == name]
+    assert paths.query(b"&".join(sent)) == paths.query(b"&".join(regrouped))
 
 
 @given(RAW_QUERY, RAW_QUERY)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import http_sf
 import pytest
@@ -130,7 +131,8 @@ OUTCOMES = st.builds(
 
 @given(OUTCOMES)
 def test_every_cache_status_is_a_structured_field(outcome: Outcome) -> None:
-    ((name, told),) = http_sf.parse(verdicts.cache_status(outcome), tltype="list")
+    parsed: Any = http_sf.parse(verdicts.cache_status(outcome), tltype="list")
+    ((name, told),) = parsed
     assert str(name) == verdicts.CACHE
     assert ("hit" in told) is not ("fwd" in told)
     assert set(told) <= {"hit", "ttl", "fwd", "fwd-status", "stored", "collapsed", "detail"}
