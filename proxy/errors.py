@@ -1,13 +1,13 @@
 """The error tree. Each error knows the HTTP status it becomes; only `web` turns one into a response.
 
-    Error
-    ├── Refused            this proxy refuses the request: 400, 403, 404, 405 ...
-    ├── Offline            nothing stored and nothing may be sent upstream: 504
-    ├── UpstreamError
-    │   ├── Declined       upstream's own refusal, told in its own words: 400, 403, 404, 405, 429 ...
-    │   ├── Faulty         upstream answered wrongly: refused, reset, truncated, 5xx, wrong checksum: 502
-    │   └── Late           upstream did not answer in time: 504
-    └── SettingsError      what the operator wrote cannot be used; every problem at once: exit 2
+Error
+├── Refused            this proxy refuses the request: 400, 403, 404, 405 ...
+├── Offline            nothing stored and nothing may be sent upstream: 504
+├── UpstreamError
+│   ├── Declined       upstream's own refusal, told in its own words: 400, 403, 404, 405, 429 ...
+│   ├── Faulty         upstream answered wrongly: refused, reset, truncated, 5xx, wrong checksum: 502
+│   └── Late           upstream did not answer in time: 504
+└── SettingsError      what the operator wrote cannot be used; every problem at once: exit 2
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Entry:
     """A stored answer: the facts of it, never a verdict about it (`rules.freshness` judges).
 
     requested_at: when the request that it answers was sent; responded_at: when the answer (or the 304 that last
-    validated it) arrived (RFC 9111 section 4.2.3). initial_age: upstream's `Age` at that moment.
+    validated it) arrived (RFC 9111 section 4.2.3). initial_age: how old it was at that moment.
     lifetime: the freshness lifetime that upstream's own headers give, None where they are silent.
     etag: quoted; upstream's own for its own bytes, else made from the body. validated: whether upstream gave a
     validator, so that a conditional request makes sense.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,10 @@ from proxy.errors import SettingsError
 from proxy.fleet.base import Fleet, Listener, Lost
 from proxy.fleet.local import LocalFleet
 from proxy.fleet.redis import RedisFleet
+from proxy.logs import Calm
 from proxy.model import Health, Host
 from proxy.rules import endpoints
-from proxy.rules.endpoints import BY_NAME, Kind
+from proxy.rules.endpoints import BY_NAME, Kind, Policy
 from proxy.settings import Settings
 from proxy.stores.base import Store
 from proxy.stores.blobs import DiskBlobs
@@ -40,124 +40,100 @@ from proxy.upstream.base import Upstream
 from proxy.upstream.http import HttpUpstream
 from proxy.upstream.offline import OfflineUpstream
 from proxy.upstream.watched import WatchedUpstream
-from proxy.web.dispatch import Dispatch, Site
 
-log = logging.getLogger("proxy")
+observe = Calm()
+"""The observer of everything that does not reach the edge."""
 
 NEGATIVES = 4 * 1024 * 1024
 """Bytes of the memory tier for what does not exist: some two thousand names a worker."""
 TIDY_EVERY = 30.0
 """Seconds between two looks at what can wait: noting what was used last, keeping the cache under its size."""
 
-Check = Callable[[], Awaitable[Health]]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Everything that a command needs."""
+    """The engine, running: everything that a server or a command needs."""
 
-    dispatch: Dispatch
+    answers: Answers
+    downloads: Downloads
+    passing: Passing
+    transparent: Transparent
     purging: Purging
     warming: Warming
     checks: Callable[[], Sequence[Awaitable[Health]]]
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, directory: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[Proxy]:
+async def opened(settings: Settings, directory: Path, clock: Clock = time.time) -> AsyncIterator[Proxy]:
     """Open the stores in `directory` (`cache.dir`), join the fleet, and close everything in the end.
 
-    `clock` gives seconds since the epoch.
-
-    Raises `SettingsError` where a setting cannot be put to use.
+    `clock` gives seconds since the epoch. Raises `SettingsError` where a setting cannot be put to use.
     """
     async with contextlib.AsyncExitStack() as stack:
-        cache = settings.cache
-        prepared(directory)
-        stores = await _stores(settings, directory, stack)
-        blobs = await asyncio.to_thread(DiskBlobs.opened, directory / "tarballs", cache.min_free, observe, clock)
-        stack.push_async_callback(blobs.aclose)
-        limit = Limit(cache.max_size, blobs, stores.on_disk)
-        upstream = _upstream(settings, stack)
-        watched = WatchedUpstream(upstream)
-
-        memory: Memory[Hot] = Memory(cache.memory)
+        stores = await _stores(settings, directory, clock, stack)
+        memory: Memory[Hot] = Memory(settings.cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
-        changes = Changes(stores.marks, keep=cache.keep, tiers=(memory, negatives))
-        holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=blobs)
+        changes = Changes(stores.marks, keep=settings.cache.keep, tiers=(memory, negatives))
+        holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=stores.blobs)
         stack.push_async_callback(holdings.aclose)
         fleet = await _fleet(settings, directory, holdings.hear, changes.forget, stack)
         purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
+        upstream = WatchedUpstream(_upstream(settings, stack))
+        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
+        tidying = asyncio.create_task(_tidy(stores.blobs, limit))
+        stack.callback(tidying.cancel)
+
+        keep = settings.cache.keep
         answers = Answers(
             memory=memory,
             negatives=negatives,
             stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-            keep={Kind.JSON: cache.keep, Kind.HTML: cache.keep, Kind.INDEX: None},
-            upstream=watched,
+            keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
+            upstream=upstream,
             changes=changes,
             clock=clock,
             observe=observe,
             offline=settings.upstream.offline,
         )
         stack.push_async_callback(answers.aclose)
-        index_policy = endpoints.policy(BY_NAME["index"], (), settings.endpoints.get("index"))
         downloads = Downloads(
             answers=answers,
-            blobs=blobs,
-            upstream=watched,
-            index_policy=index_policy,
-            missing_ttl=endpoints.policy(BY_NAME["download"], (), settings.endpoints.get("download")).negative_ttl,
-            largest=cache.max_object,
+            blobs=stores.blobs,
+            upstream=upstream,
+            index_policy=_policy(settings, "index"),
+            missing_ttl=_policy(settings, "download").negative_ttl,
+            largest=settings.cache.max_object,
             clock=clock,
             observe=observe,
             stored=limit.keep,
         )
         stack.push_async_callback(downloads.aclose)
-        passing = Passing(upstream=watched, purging=purging)
-        transparent = Transparent(
-            passing=passing, memory=memory, store=stores.json, changes=changes, keep=cache.keep, clock=clock
-        )
-        site = Site(
-            public_url=settings.server.public_url,
-            hosts=frozenset(settings.server.hosts),
-            origins=_origins(settings),
-            overrides=settings.endpoints,
-            read_only=settings.access.read_only,
-        )
-        dispatch = Dispatch(site=site, answers=answers, downloads=downloads, passing=passing, transparent=transparent)
-        tidying = asyncio.create_task(_tidy(blobs, limit))
-        stack.callback(tidying.cancel)
-
-        def checks() -> Sequence[Awaitable[Health]]:
-            return [
-                stores.json.health(),
-                stores.index.health(),
-                blobs.health(),
-                fleet.health(),
-                *watched.checks(),
-            ]
-
+        passing = Passing(upstream=upstream, purging=purging)
         yield Proxy(
-            dispatch=dispatch,
+            answers=answers,
+            downloads=downloads,
+            passing=passing,
+            transparent=Transparent(
+                passing=passing, memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock
+            ),
             purging=purging,
-            warming=Warming(answers=answers, downloads=downloads, index_policy=index_policy),
-            checks=checks,
+            warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
+            checks=lambda: [*(each.health() for each in (*stores.checked, fleet)), *upstream.checks()],
         )
 
 
-def observe(what: str, happened: str) -> None:
-    """The observer of everything that does not reach the edge."""
-    log.warning("%s: %s", what, happened)
+def origins(settings: Settings) -> dict[Host, str]:
+    """Where the three upstream hosts are."""
+    upstream = settings.upstream
+    return {Host.API: upstream.api, Host.INDEX: upstream.index, Host.STATIC: upstream.static}
 
 
-def prepared(directory: Path) -> None:
-    """Make `cache.dir`, for its owner alone. Raises `SettingsError` where that cannot be."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
-    except OSError as error:
-        raise SettingsError(
-            [f"cache.dir = {directory}: cannot be used ({error.strerror}); name a directory of yours"]
-        ) from None
+def _prepared(directory: Path) -> None:
+    """Make `cache.dir`, for its owner alone."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +143,15 @@ class _Stores:
     json: Store
     index: Store
     marks: Store
+    blobs: DiskBlobs
     on_disk: Sequence[DiskStore]
 
+    @property
+    def checked(self) -> tuple[Store, Store, DiskBlobs]:
+        return self.json, self.index, self.blobs
 
-async def _stores(settings: Settings, directory: Path, stack: contextlib.AsyncExitStack) -> _Stores:
+
+async def _stores(settings: Settings, directory: Path, clock: Clock, stack: contextlib.AsyncExitStack) -> _Stores:
     """Index files lie on the disk whatever else is set, since offline builds hang on them."""
 
     async def disk(name: str) -> DiskStore:
@@ -178,18 +159,25 @@ async def _stores(settings: Settings, directory: Path, stack: contextlib.AsyncEx
         stack.push_async_callback(store.aclose)
         return store
 
-    index = await disk("index")
-    if not settings.redis.url:
-        json = await disk("json")
-        return _Stores(json, index, await disk("marks"), [index, json])
+    def redis(part: str) -> RedisStore:
+        return RedisStore(client.client, f"{prefix}{part}:", "redis", observe, time.monotonic)
+
+    try:
+        _prepared(directory)
+        min_free = settings.cache.min_free
+        blobs = await asyncio.to_thread(DiskBlobs.opened, directory / "tarballs", min_free, observe, clock)
+        stack.push_async_callback(blobs.aclose)
+        index = await disk("index")
+        if not settings.redis.url:
+            json = await disk("json")
+            return _Stores(json, index, await disk("marks"), blobs, [index, json])
+    except OSError as error:
+        reason = f"cannot be used ({error.strerror or error}); name a directory that is yours to write"
+        raise SettingsError([f"cache.dir = {str(directory)!r}: {reason}"]) from error
     prefix = settings.redis.prefix
-    redis = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
-    stack.push_async_callback(redis.aclose)
-
-    def part(name: str) -> RedisStore:
-        return RedisStore(redis.client, f"{prefix}{name}:", "redis", observe, time.monotonic)
-
-    return _Stores(redis, Mirrored(part("index"), index), part("mark"), [index])
+    client = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
+    stack.push_async_callback(client.aclose)
+    return _Stores(client, Mirrored(redis("index"), index), redis("mark"), blobs, [index])
 
 
 async def _fleet(
@@ -205,24 +193,28 @@ async def _fleet(
 
 
 def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
-    if settings.upstream.offline:
+    given = settings.upstream
+    if given.offline:
         return OfflineUpstream()
-    contact = f" ({settings.upstream.contact})" if settings.upstream.contact else ""
-    upstream = HttpUpstream(
-        _origins(settings),
-        user_agent=f"crates-proxy/{__version__}{contact}",
-        connect_timeout=settings.upstream.connect_timeout,
-        patience=settings.upstream.read_timeout,
-        proxy=settings.upstream.proxy,
-        ca_file=settings.upstream.ca_file,
-    )
+    contact = f" ({given.contact})" if given.contact else ""
+    try:
+        upstream = HttpUpstream(
+            origins(settings),
+            user_agent=f"crates-proxy/{__version__}{contact}",
+            connect_timeout=given.connect_timeout,
+            patience=given.read_timeout,
+            proxy=given.proxy,
+            ca_file=given.ca_file,
+        )
+    except OSError as error:  # of which ssl.SSLError is one
+        reason = error.strerror or error
+        raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
     return upstream
 
 
-def _origins(settings: Settings) -> dict[Host, str]:
-    upstream = settings.upstream
-    return {Host.API: upstream.api, Host.INDEX: upstream.index, Host.STATIC: upstream.static}
+def _policy(settings: Settings, name: str) -> Policy:
+    return endpoints.policy(BY_NAME[name], (), settings.endpoints.get(name))
 
 
 async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:

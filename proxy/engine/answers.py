@@ -106,15 +106,17 @@ class Answers:
         decision = freshness.decide(entry, read.policy, now, changed=mark.changed, no_cache=read.no_cache)
         if entry is not None and decision is Decision.FRESH:  # another member was faster
             return self._hit(read, entry, freshness.fresh_for(entry, read.policy, now, mark.changed), now)
+        forced = read.no_cache and freshness.decide(entry, read.policy, now, changed=mark.changed) is Decision.FRESH
+        forwarded = "uri-miss" if entry is None else "request" if forced else "stale"
         try:
-            return await self._fetch(read, entry)
+            return await self._fetch(read, entry, forwarded)
         except (UpstreamError, Offline) as error:
-            if not self._offline:
+            if isinstance(error, UpstreamError):
                 self._observe(f"{read.endpoint.host.value} host", f"{read.target}: {error.detail}")
             entry, mark = await self._stored(read)
             return self._fallback(read, entry, mark, error)
 
-    async def _fetch(self, read: Read, entry: Entry | None) -> Outcome:
+    async def _fetch(self, read: Read, entry: Entry | None, forwarded: str) -> Outcome:
         requested_at = self._clock()
         head, body = await self._exchange(read, freshness.validators(entry) if entry is not None else ())
         responded_at = self._clock()
@@ -122,9 +124,8 @@ class Answers:
         if head.status == 304 and entry is not None:
             renewed = freshness.refreshed(entry, head, **times)
             if renewed is not None:
-                return await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded="stale", status=304)
+                return await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded=forwarded, status=304)
             head, body = await self._exchange(read, ())
-        forwarded = "uri-miss" if entry is None else "stale"
         if head.status == 200:
             fault = bodies.fault(read.endpoint.kind, head.get(b"content-type"), body)
             if fault is not None:

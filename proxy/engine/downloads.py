@@ -127,7 +127,7 @@ class Downloads:
 
     async def _join(self, release: sparse.Release) -> Download:
         if self._clock() < (self._missing.get(release.sha256) or 0.0):
-            raise Declined(f"crates.io has no file for {release.name} {release.version}", status=404)
+            raise Refused(f"crates.io has no file for {release.name} {release.version}", status=404)
         fill = self._fills.get(release.sha256)
         collapsed = fill is not None
         if fill is None:

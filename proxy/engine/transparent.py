@@ -45,7 +45,8 @@ class Transparent:
     async def get(self, read: Read, passage: Passage) -> Outcome | Answer:
         """A stored answer, or upstream's own on its way through, which the caller closes. Raises as `Passing`."""
         private = any(name in headers.CREDENTIALS for name, _ in passage.headers)
-        if private or passage.method != "GET":
+        # A body could change the answer and is in no key.
+        if private or passage.method != "GET" or passage.body is not None:
             return await self._passing.read(passage)
         entry = await self._stored(read)
         now = self._clock()
@@ -68,7 +69,9 @@ class Transparent:
         answer = await self._passing.read(Passage(passage.match, passage.method, passage.target, fields, passage.body))
         head, responded_at = answer.head, self._clock()
         length = directives.seconds(head.get(b"content-length").decode("latin-1"))
-        if not freshness.storable(head, Policy(), credentials=False) or length is None or length > LARGEST:
+        asked = directives.cache_control(headers.value(fields, b"cache-control") or b"")
+        storable = freshness.storable(head, Policy(), credentials=False) and "no-store" not in asked
+        if not storable or length is None or length > LARGEST:
             return answer
         try:
             body = b"".join([piece async for piece in answer.body()])

@@ -7,6 +7,7 @@ decoding, nothing added to a request but Host and User-Agent.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -16,6 +17,8 @@ import httpx
 from proxy.errors import Error, Faulty, Late
 from proxy.model import Head, Host
 from proxy.upstream.base import Answer, Ask
+
+log = logging.getLogger("proxy.upstream")
 
 CONNECTIONS = 16
 """Per host. httpx rescans its pool on every release, so that larger pools are slower, not faster."""
@@ -67,7 +70,9 @@ class HttpUpstream:
             async with asyncio.timeout(patience):
                 await free.acquire()
         except TimeoutError:
-            raise Late(f"all {CONNECTIONS} connections to the {ask.host.value} host stayed busy") from None
+            raise Late(
+                f"all {CONNECTIONS} connections to the {ask.host.value} host of crates.io stayed busy; try again"
+            ) from None
         try:
             response = await self._exchange(ask, patience)
         except BaseException:
@@ -152,8 +157,13 @@ class _HttpAnswer:
 
 def _translated(ask: Ask, error: Exception) -> Error:
     # Besides its own errors, httpx lets through what h2, ssl and the socket raise: all of it is a faulty exchange.
+    log.debug("%s %s host: %r", ask.method, ask.host.value, error)
     # A target on the API may hold a secret, such as an invitation's token; those of the other hosts never do.
     what = "crates.io" if ask.host is Host.API else f"{ask.target} on the {ask.host.value} host of crates.io"
-    if isinstance(error, httpx.TimeoutException):
-        return Late(f"{what} did not answer in time ({type(error).__name__}); try again")
-    return Faulty(f"{what} could not be reached or broke off ({str(error) or type(error).__name__}); try again")
+    match error:
+        case httpx.TimeoutException():
+            return Late(f"{what} did not answer in time; try again")
+        case httpx.ConnectError() | httpx.ProxyError():
+            return Faulty(f"{what} cannot be reached; see /readyz, and try again")
+        case _:
+            return Faulty(f"{what} broke off or answered with something that is not HTTP; try again")

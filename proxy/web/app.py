@@ -13,6 +13,7 @@ from starlette.routing import Mount, Route
 from proxy import logs, wiring
 from proxy.settings import Settings
 from proxy.web.admin import Healthz, Purge, Readyz
+from proxy.web.dispatch import Dispatch, Site
 from proxy.web.messages import Receive, Scope, Send
 
 
@@ -40,9 +41,26 @@ class App:
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(proxy.checks, lambda: self._draining)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
-                Mount("/", proxy.dispatch),
+                Mount("/", _dispatch(self._settings, proxy)),
             ]
             yield
+
+
+def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
+    site = Site(
+        public_url=settings.server.public_url,
+        hosts=frozenset(settings.server.hosts),
+        origins=wiring.origins(settings),
+        overrides=settings.endpoints,
+        read_only=settings.access.read_only,
+    )
+    return Dispatch(
+        site=site,
+        answers=proxy.answers,
+        downloads=proxy.downloads,
+        passing=proxy.passing,
+        transparent=proxy.transparent,
+    )
 
 
 def made(given: tuple[Settings, Path]) -> App:

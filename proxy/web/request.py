@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.errors import Refused
 from proxy.model import Headers
 from proxy.rules import directives, headers, paths, routes
 from proxy.rules.routes import Match
 from proxy.web.messages import Scope
+
+LONGEST_TARGET = 16 * 1024
+"""Bytes; its canonical form may have three times as many, and httpx takes 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,9 @@ class Request:
 
     @classmethod
     def of(cls, scope: Scope) -> Request:
-        """Raises `Refused` where the target cannot be read in one way only."""
+        """Raises `Refused` where the target cannot be read in one way only, or is too long."""
+        if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_TARGET:
+            raise Refused(f"the target of a request may have {LONGEST_TARGET} bytes", status=414)
         return cls(
             method=scope["method"],
             scheme=scope["scheme"],

@@ -1,4 +1,4 @@
-"""What the Dockerfile and the compose file say, read as far as tests need it; other programs check that they are right."""
+"""What the Dockerfile and the compose file say, as far as tests need it; other programs check that they are right."""
 
 from __future__ import annotations
 
