@@ -25,12 +25,14 @@ MISSING = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A tarball to be sent: a stored file, one still arriving, or (for HEAD) only its size."""
+    """A tarball to be sent: a stored file, one still arriving, or (for HEAD) only its size. `age`: seconds since
+    it was stored."""
 
     verdict: Verdict
     sha256: str
     source: Blob | Fill | None
     size: int | None
+    age: float = 0.0
     collapsed: bool = False
 
 
@@ -72,11 +74,11 @@ class Downloads:
         if sha256 is not None:
             blob = await self._blobs.open(Crate(name, version), sha256)
             if blob is not None:
-                return Download(Verdict.HIT, sha256, blob, blob.size)
+                return self._hit(sha256, blob)
         release = await self._release(name, version, sha256)
         blob = await self._blobs.open(release.crate, release.sha256)
         if blob is not None:
-            return Download(Verdict.HIT, release.sha256, blob, blob.size)
+            return self._hit(release.sha256, blob)
         if head:
             return Download(Verdict.MISS, release.sha256, None, await self._size(release.crate))
         return await self._join(release)
@@ -99,6 +101,9 @@ class Downloads:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _hit(self, sha256: str, blob: Blob) -> Download:
+        return Download(Verdict.HIT, sha256, blob, blob.size, age=max(0.0, self._clock() - blob.stored))
 
     async def _release(self, name: str, version: str, sha256: str | None) -> sparse.Release:
         """What the index says of a version. Where it contradicts the client, it is asked afresh, once."""
@@ -143,7 +148,7 @@ class Downloads:
             if isinstance(error, Declined):
                 self._missing.put(release.sha256, self._clock() + self._missing_ttl, size=8, tag="")
             raise
-        return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed)
+        return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed=collapsed)
 
     async def _run(self, sha256: str, fill: Fill) -> None:
         try:

@@ -54,6 +54,11 @@ class Blob(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def stored(self) -> float:
+        """When it was, in seconds since the epoch."""
+        ...
+
     async def read(self, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset`; fewer only at the end of the file. OSError if it cannot be read."""
         ...

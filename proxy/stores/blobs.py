@@ -107,7 +107,7 @@ class DiskBlobs:
         self._files.check_room()
         return self._files.temporary()
 
-    def _opened(self, crate: Crate, sha256: str) -> tuple[Descriptor, int] | str | None:
+    def _opened(self, crate: Crate, sha256: str) -> tuple[Descriptor, int, float] | str | None:
         """The file; why it was set aside; or None where there is none."""
         record = self._ledger.get(sha256)
         # Without a record nobody vouches for what lies there; and whoever asks for it as another crate's file is
@@ -123,7 +123,7 @@ class DiskBlobs:
         if wrong:
             self._ledger.drop(sha256, self._files.set_aside)
             return wrong
-        return held, size
+        return held, size, record.stored
 
     def _wrong(self, record: Record, crate: Crate, sha256: str, size: int) -> str:
         """Why the file is not to be served; "" where nothing is wrong with it."""

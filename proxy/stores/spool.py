@@ -20,14 +20,19 @@ from proxy.stores.threads import Threads
 class DiskBlob:
     """A `Blob`."""
 
-    def __init__(self, threads: Threads, held: Descriptor, size: int) -> None:
+    def __init__(self, threads: Threads, held: Descriptor, size: int, stored: float) -> None:
         self._threads = threads
         self._held: Descriptor | None = held
         self._size = size
+        self._stored = stored
 
     @property
     def size(self) -> int:
         return self._size
+
+    @property
+    def stored(self) -> float:
+        return self._stored
 
     async def read(self, offset: int, size: int) -> bytes:
         return await descriptor.read(self._threads, _open(self._held), offset, size, self._size)
@@ -72,8 +77,9 @@ class DiskSpool:
         """As in `Spool`; where it raises OSError, what was written is thrown away."""
         held = self._filling()
         self._spent = True
-        await self._threads.run(self._commit, held)
-        return DiskBlob(self._threads, held, self._size)
+        now = self._clock()
+        await self._threads.run(self._commit, held, now)
+        return DiskBlob(self._threads, held, self._size, now)
 
     async def discard(self) -> None:
         if not self._spent:
@@ -91,10 +97,9 @@ class DiskSpool:
         self._files.check_room(len(data))
         descriptor.write(held, offset, data)
 
-    def _commit(self, held: Descriptor) -> None:
+    def _commit(self, held: Descriptor, now: float) -> None:
         try:
             os.fdatasync(held.number)
-            now = self._clock()
             record = Record(self._crate, self._size, now)
             self._ledger.add(self._sha256, record, now, publish=lambda: self._files.publish(self._path, self._sha256))
         except FAULTS as error:

@@ -79,6 +79,7 @@ async def _download(client: Client, request: Request, found: Download, *, by_che
     fields: Headers = (
         *_TARBALL,
         (b"etag", etag.encode("ascii")),
+        (b"age", b"%d" % found.age),
         # A plain URL may name other bytes one day: a version can be deleted and published anew.
         (b"cache-control", verdicts.FOR_EVER.encode("ascii") if by_checksum else b"public, max-age=60"),
         (b"cache-status", verdicts.tarball_status(found.verdict, collapsed=found.collapsed, stored=source is not None)),

@@ -206,6 +206,14 @@ def test_wrong_bytes_are_never_stored_and_never_look_whole(
     assert len(files_below(proxy)) == 1
 
 
+def test_a_stored_file_tells_its_age_and_stays_fresh_for_ever(proxy: Proxied, upstream: Upstream) -> None:
+    proxy.get(by_checksum(upstream))
+    proxy.clock.now += 40 * 86400
+    answer = proxy.get(by_checksum(upstream))
+    assert (answer.headers["age"], answer.headers["x-cache"]) == (str(40 * 86400), "HIT")
+    assert answer.headers["cache-status"] == "crates-proxy; hit; ttl=31536000"
+
+
 @pytest.mark.parametrize("fault", [faults.Chunked(), faults.CloseDelimited()], ids=repr)
 def test_a_file_without_a_length_is_served_and_stored_since_its_checksum_proves_it(
     fault: faults.Fault, proxy: Proxied, upstream: Upstream
