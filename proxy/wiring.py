@@ -131,9 +131,10 @@ def origins(settings: Settings) -> dict[Host, str]:
 
 
 def _prepared(directory: Path) -> None:
-    """Make `cache.dir`, for its owner alone."""
+    """Make `cache.dir`, for its owner alone; one that belongs to another, as a mounted volume may, is taken as it is."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.chmod(0o700)
+    with contextlib.suppress(PermissionError):
+        directory.chmod(0o700)
 
 
 @dataclass(frozen=True, slots=True)

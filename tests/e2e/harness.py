@@ -44,13 +44,14 @@ class Proxy:
         self.cache = directory / "cache"
         self.log_file = directory / "proxy.log"
         self.url = ""
+        # One Redis serves many tests: each proxy keeps to itself.
+        self.prefix = f"e2e-{zlib.crc32(bytes(directory))}:"
         self._home = directory / "home"
         self._home.mkdir(parents=True)
         self._settings = {
             "CRATES_PROXY_SERVER__PORT": "0",
             "CRATES_PROXY_CACHE__DIR": str(self.cache),
-            # One Redis serves many tests: each proxy keeps to itself.
-            "CRATES_PROXY_REDIS__PREFIX": f"e2e-{zlib.crc32(bytes(directory))}:",
+            "CRATES_PROXY_REDIS__PREFIX": self.prefix,
             "CRATES_PROXY_UPSTREAM__CONTACT": "e2e@example.com",
             **settings,
         }

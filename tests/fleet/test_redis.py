@@ -98,6 +98,7 @@ async def test_what_could_not_be_announced_is_announced_later(
     health = await first.fleet.health()
     assert health.state is State.DEGRADED and health.detail
     own_redis.start()
+    await until(lambda: first.lost and second.lost)
     await until(lambda: first.fleet._subscribed.is_set() and second.fleet._subscribed.is_set())
     await first.fleet.announce(of("three"))
     await until(lambda: of("three") in second.heard)
