@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from proxy.server.protocol import Protocol
+from proxy.server.protocol import ABORT, Protocol
 from tests.server.raw import OFFER, Message, Receive, Send, answers, echo
 
 BODY = bytes(range(256)) + b"\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"
@@ -370,3 +370,19 @@ def test_a_refusal_can_carry_any_words() -> None:
 
     (only,) = answers(io.BytesIO(asyncio.run(main())))
     assert only[0] == 431 and only[2] == {"errors": [{"detail": 'a "word" and \u00fc'}]}
+
+
+def test_an_app_can_break_its_answer_off() -> None:
+    async def broken(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        scope["extensions"][ABORT]()
+
+    async def main() -> bytes:
+        protocol, wire = await connected(broken)
+        protocol.data_received(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
+        await asyncio.wait_for(wire.closed.wait(), 1)
+        await turns()
+        return wire.written
+
+    assert asyncio.run(main()).endswith(b"\r\n\r\n4\r\nhalf\r\n")  # The last chunk is missing: it is not whole.
