@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from proxy.engine.answers import Answers
 from proxy.engine.fill import TARBALL_FIELDS, Fill, announced
-from proxy.errors import Declined, Faulty, Offline, Refused
+from proxy.engine.flight import FIRST_BYTE
+from proxy.errors import Declined, Faulty, Late, Offline, Refused
+from proxy.fleet.base import Fleet
 from proxy.model import Crate, Host, Outcome, Verdict
 from proxy.rules import keys, sparse
 from proxy.rules.endpoints import Policy
@@ -42,6 +44,7 @@ class Downloads:
         *,
         answers: Answers,
         blobs: BlobStore,
+        fleet: Fleet,
         upstream: Upstream,
         index_policy: Policy,
         missing_ttl: float,
@@ -50,10 +53,12 @@ class Downloads:
         observe: Observer,
         stored: Callable[[int], Awaitable[object]],
     ) -> None:
-        """`largest`: bytes of a tarball that is still kept. `missing_ttl`: seconds for which a file that the static
-        host does not have is not asked for again. `stored` is called after each new file, with its bytes."""
+        """`fleet`: the processes that share `blobs`. `largest`: bytes of a tarball that is still kept. `missing_ttl`:
+        seconds for which a file that the static host does not have is not asked for again. `stored` is called after
+        each new file, with its bytes."""
         self._answers = answers
         self._blobs = blobs
+        self._fleet = fleet
         self._upstream = upstream
         self._index_policy = index_policy
         self._missing_ttl = missing_ttl
@@ -71,6 +76,15 @@ class Downloads:
         Raises `Refused` (404) where the index does not have the version or not with that checksum, and what
         reading the index or fetching the file raises. Whoever got it gives it back to `done`.
         """
+        try:
+            async with asyncio.timeout(FIRST_BYTE):
+                return await self._get(name, version, sha256, head=head)
+        except TimeoutError:
+            raise Late(
+                f"the tarball of {name} {version} did not begin to come within {FIRST_BYTE:.0f} s; try again"
+            ) from None
+
+    async def _get(self, name: str, version: str, sha256: str | None, *, head: bool) -> Download:
         if sha256 is not None:
             blob = await self._blobs.open(Crate(name, version), sha256)
             if blob is not None:
@@ -148,14 +162,15 @@ class Downloads:
             if isinstance(error, Declined):
                 self._missing.put(release.sha256, self._clock() + self._missing_ttl, size=8, tag="")
             raise
-        return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed=collapsed)
+        return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed=collapsed or not fill.fetched)
 
     async def _run(self, sha256: str, fill: Fill) -> None:
         try:
-            await fill.run(self._upstream, self._blobs, self._observe)
+            await fill.run(self._upstream, self._blobs, self._fleet, self._observe)
         finally:
             del self._fills[sha256]
-        await self._stored(fill.received)
+        if fill.fetched:
+            await self._stored(fill.received)
 
 
 def _with(sha256: str | None) -> str:
