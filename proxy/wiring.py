@@ -134,7 +134,7 @@ def origins(settings: Settings) -> dict[Host, str]:
 
 
 def _prepared(directory: Path) -> None:
-    """Make `cache.dir`, for its owner alone; one that belongs to another, as a mounted volume may, is taken as it is."""
+    """Make `cache.dir`, for its owner alone. One that is another's, as a mounted volume may be, is taken as it is."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(PermissionError):
         directory.chmod(0o700)

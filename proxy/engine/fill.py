@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from proxy.engine.flight import TURN
 from proxy.errors import Declined, Error, Faulty
@@ -93,7 +93,7 @@ class Fill:
         assert self._source is not None
         return await self._source.read(offset, size)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes]:
         """All bytes from the first on, as they are released. Raises where the fill fails."""
         offset = 0
         while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +31,7 @@ class Answer(Protocol):
     @property
     def head(self) -> Head: ...
 
-    def body(self) -> AsyncIterator[bytes]:
+    def body(self) -> AsyncGenerator[bytes]:
         """The bytes as they come, in pieces of at most 256 KiB, never decoded; to be iterated once.
 
         Raises `Faulty` where the body is truncated or the connection breaks, `Late` where it stalls.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import httpx
@@ -134,7 +134,7 @@ class _HttpAnswer:
     def head(self) -> Head:
         return self._head
 
-    async def body(self) -> AsyncIterator[bytes]:
+    async def body(self) -> AsyncGenerator[bytes]:
         stream = self._response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from proxy.engine.downloads import Download, Downloads
 from proxy.engine.fill import PIECE, Fill
@@ -129,7 +129,7 @@ def _without_content(fields: Headers) -> Headers:
     return tuple(item for item in fields if item[0] not in content)
 
 
-async def _pieces(source: Blob | Fill, start: int, stop: int) -> AsyncIterator[bytes]:
+async def _pieces(source: Blob | Fill, start: int, stop: int) -> AsyncGenerator[bytes]:
     while start < stop:
         piece = await source.read(start, min(PIECE, stop - start))
         if not piece:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +14,15 @@ from proxy.errors import Error
 from proxy.model import Headers
 from proxy.rules import directives, verdicts
 
+log = logging.getLogger("proxy")
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-ABORT = "crates-proxy.abort"
-"""Scope extension of this server's protocol: a callable that breaks the connection off without a word."""
+ABORT, GONE = "crates-proxy.abort", "crates-proxy.gone"
+"""Scope extensions of this server's protocol: to break an answer off, and to ask whether its client has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,18 @@ class Client:
         await self.send({"type": "http.response.start", "status": status, "headers": dated(headers)})
         await self.send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
-    async def streamed(self, status: int, headers: Headers, pieces: AsyncIterator[bytes]) -> None:
-        """Send a body as it comes. Where it fails after the start, the connection is broken off."""
+    async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[bytes]) -> None:
+        """Send a body as it comes, until its client leaves. Where it fails, the connection is broken off."""
+        gone = self.scope["extensions"][GONE]
         await self.send({"type": "http.response.start", "status": status, "headers": dated(headers)})
         try:
-            async for piece in pieces:
-                await self.send({"type": "http.response.body", "body": piece, "more_body": True})
-        except Error:
+            async with contextlib.aclosing(pieces):
+                async for piece in pieces:
+                    await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+                    if gone():
+                        return
+        except (Error, OSError) as error:
+            log.debug("an answer was broken off: %s", error)
             self.scope["extensions"][ABORT]()
             return
         await self.send({"type": "http.response.body", "body": b""})
