@@ -79,10 +79,11 @@ class Answers:
         self._flights: Flights[Outcome] = Flights()
         self._begun: set[str] = set()  # keys that upstream has begun to answer
 
-    async def get(self, read: Read) -> Outcome:
+    async def get(self, read: Read, *, patient: bool = False) -> Outcome:
         """Answer a read: from memory, from a store, or by one request upstream for all who ask meanwhile.
 
-        Raises `Declined`, `Faulty`, `Late` or `Offline` where there is nothing to serve.
+        `patient`: wait for upstream, however slow, rather than be content with a stale copy. Raises `Declined`,
+        `Faulty`, `Late` or `Offline` where there is nothing to serve.
         """
         now = self._clock()
         hot = self._memory.get(read.key) or self._negatives.get(read.key)
@@ -99,14 +100,14 @@ class Answers:
                 self._flights.start(read.key, lambda: self._load(read))
                 return self._stale(read, entry, mark, now, detail="stale-while-revalidate")
             case Decision.FRESH | Decision.STALE_WHILE_REVALIDATE | Decision.REVALIDATE | Decision.ABSENT:
-                return await self._join(read, entry)
+                return await self._join(read, None if patient else entry)
         assert_never(decision)
 
     async def aclose(self) -> None:
         await self._flights.aclose()
 
-    async def _join(self, read: Read, entry: Entry | None) -> Outcome:
-        stale = Meanwhile(self._stale_after, lambda: self._unanswered(read)) if entry is not None else None
+    async def _join(self, read: Read, copy: Entry | None) -> Outcome:
+        stale = Meanwhile(self._stale_after, lambda: self._unanswered(read)) if copy is not None else None
         try:
             outcome, collapsed = await self._flights.join(
                 read.key, lambda: self._load(read), patience=FIRST_BYTE, meanwhile=stale

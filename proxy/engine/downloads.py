@@ -133,7 +133,7 @@ class Downloads:
 
     async def _indexed(self, name: str, version: str, *, no_cache: bool) -> tuple[Outcome, sparse.Release | None]:
         read = keys.index_read(sparse.path(name), self._index_policy, no_cache=no_cache)
-        outcome = await self._answers.get(read)
+        outcome = await self._answers.get(read, patient=no_cache)
         if outcome.entry.status != 200:
             raise Refused(f"crate `{name}` does not exist", status=404)
         return outcome, sparse.release(outcome.entry.body, version)

@@ -22,6 +22,8 @@ from proxy.fleet.messages import Message, line
 
 EXPIRY = 3.0
 """Seconds for which a holder that was killed holds the others up. It is renewed three times in that time."""
+BOUND = 1.0
+"""Seconds that Redis may take in the end to hear that leases are over."""
 MARGIN = 0.02
 """Seconds after the expiry: Redis rounds to milliseconds, and so do timers."""
 
@@ -100,7 +102,10 @@ class RedisLeases:
                 self._started(self._release(turn))  # nobody's answer waits for it
 
     async def aclose(self) -> None:
-        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._background:
+            _, late = await asyncio.wait(self._background, timeout=BOUND)
+            for task in late:
+                task.cancel()
 
     async def _wait(self, turn: _Turn, patience: float) -> bool:
         """Whether it is held in the end."""
