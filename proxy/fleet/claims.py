@@ -50,6 +50,7 @@ class Claims:
         self._numbers = itertools.count()
         self._send: Say | None = None
         self._parted_at = -math.inf
+        self._mute = False  # the hub did not answer in time, and has not said anything since
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -57,6 +58,7 @@ class Claims:
     def joined(self, send: Say) -> None:
         """There is a hub, and it knows nothing yet."""
         self._send = send
+        self._mute = False
         for claim in self._claims.values():
             self._say(claim.line())
 
@@ -69,6 +71,7 @@ class Claims:
                 claim.woken.set()
 
     def heard(self, message: Message) -> None:
+        self._mute = False
         claim = self._claims.get(str(message.get("id")))
         match message:
             case {"kind": "turn", "turn": Turn.WAIT | Turn.HELD | Turn.DONE as turn} if claim is not None:
@@ -98,18 +101,25 @@ class Claims:
         heard = asked  # when there was the last word of who holds it
         self._say(claim.line())
         while claim.turn not in (Turn.HELD, Turn.DONE):
-            silent = max(asked, self._parted_at) if self._send is not None else self._parted_at
-            until = heard + patience if claim.turn is Turn.WAIT else min(heard + patience, silent + BOUND)
+            until = heard + patience if claim.turn is Turn.WAIT else min(heard + patience, self._hub_by(asked))
             try:
                 async with asyncio.timeout_at(until):
                     await claim.woken.wait()
             except TimeoutError:
+                if claim.turn is None and self._send is not None and loop.time() >= asked + BOUND:
+                    self._mute = True
                 return  # alone, then
             claim.woken.clear()
             if claim.word is not None:
                 heard = loop.time()
                 word, claim.word = claim.word, None
                 await told(word)
+
+    def _hub_by(self, asked: float) -> float:
+        """Until when the hub must have said something to who asked then."""
+        if self._mute:
+            return -math.inf
+        return BOUND + (max(asked, self._parted_at) if self._send is not None else self._parted_at)
 
     def _say(self, data: bytes) -> None:
         if self._send is not None:

@@ -229,6 +229,21 @@ def test_a_hub_that_hangs_holds_nobody_up_for_long(tmp_path: object, spawn: Spaw
     hub.signal(signal.SIGSTOP)
     member.lease("a")
     assert member.until("leased")["seconds"] < 1.5
+    for name in ("b", "c"):  # Once is enough to know it.
+        member.lease(name)
+        assert member.until("leased", name=name)["seconds"] < 0.1
+    hub.signal(signal.SIGCONT)
+    for name in "abc":
+        member.release(name)
+        member.until("released", name=name)
+    waiting(member)
+    hub.lease("d", "other")
+    hub.until("leased", name="d")
+    member.lease("e", "other")
+    waiting(member)
+    assert "e" not in member.leased()
+    hub.release("d")
+    member.until("leased", AT_ONCE, name="e")
 
 
 def test_who_never_met_anybody_is_alone_at_once(tmp_path: object, spawn: Spawn) -> None:
