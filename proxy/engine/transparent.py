@@ -45,8 +45,7 @@ class Transparent:
     async def get(self, read: Read, passage: Passage) -> Outcome | Answer:
         """A stored answer, or upstream's own on its way through, which the caller closes. Raises as `Passing`."""
         private = any(name in headers.CREDENTIALS for name, _ in passage.headers)
-        # A body could change the answer and is in no key.
-        if private or passage.method != "GET" or passage.body is not None:
+        if private or passage.method != "GET":
             return await self._passing.read(passage)
         entry = await self._stored(read)
         now = self._clock()
