@@ -6,7 +6,8 @@ The index alone says which bytes a version has; a checksum in a URL is only the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from proxy.engine.answers import Answers
@@ -93,8 +94,10 @@ class Downloads:
         blob = await self._blobs.open(release.crate, release.sha256)
         if blob is not None:
             return self._hit(release.sha256, blob)
+        if self._clock() < (self._missing.get(release.sha256) or 0.0):
+            raise Refused(f"crates.io has no file for {release.name} {release.version}", status=404)
         if head:
-            return Download(Verdict.MISS, release.sha256, None, await self._size(release.crate))
+            return Download(Verdict.MISS, release.sha256, None, await self._size(release))
         return await self._join(release)
 
     async def has(self, release: sparse.Release) -> bool:
@@ -138,15 +141,15 @@ class Downloads:
             raise Refused(f"crate `{name}` does not exist", status=404)
         return outcome, sparse.release(outcome.entry.body, version)
 
-    async def _size(self, crate: Crate) -> int | None:
+    async def _size(self, release: sparse.Release) -> int | None:
+        crate = release.crate
         target = keys.tarball_target(crate.name, crate.version)
         answer = await self._upstream.send(Ask(Host.STATIC, "HEAD", target, TARBALL_FIELDS))
         await answer.aclose()
-        return announced(answer.head, f"the tarball of {crate.name} {crate.version}")
+        with self._remembered(release):
+            return announced(answer.head, f"the tarball of {crate.name} {crate.version}")
 
     async def _join(self, release: sparse.Release) -> Download:
-        if self._clock() < (self._missing.get(release.sha256) or 0.0):
-            raise Refused(f"crates.io has no file for {release.name} {release.version}", status=404)
         fill = self._fills.get(release.sha256)
         collapsed = fill is not None
         if fill is None:
@@ -156,19 +159,29 @@ class Downloads:
             task.add_done_callback(self._running.discard)
         fill.enter()
         try:
-            await fill.ready()
-        except BaseException as error:
+            with self._remembered(release):
+                await fill.ready()
+        except BaseException:
             await fill.leave()
-            if isinstance(error, Declined):
-                self._missing.put(release.sha256, self._clock() + self._missing_ttl, size=8, tag="")
             raise
         return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed=collapsed or not fill.fetched)
 
+    @contextlib.contextmanager
+    def _remembered(self, release: sparse.Release) -> Iterator[None]:
+        """A file that the static host does not have is not asked for again at once."""
+        try:
+            yield
+        except Declined:
+            self._missing.put(release.sha256, self._clock() + self._missing_ttl, size=8, tag="")
+            raise
+
     async def _run(self, sha256: str, fill: Fill) -> None:
+        fill.enter()
         try:
             await fill.run(self._upstream, self._blobs, self._fleet, self._observe)
         finally:
-            del self._fills[sha256]
+            del self._fills[sha256]  # before the file is closed: who comes later finds it in the store or begins anew
+            await fill.leave()
         if fill.fetched:
             await self._stored(fill.received)
 
