@@ -12,7 +12,7 @@ from typing import assert_never
 
 from proxy.engine.changes import Changes
 from proxy.engine.flight import Flights
-from proxy.errors import Declined, Error, Faulty, Offline, UpstreamError
+from proxy.errors import Declined, Error, Faulty, Offline, Refused, UpstreamError
 from proxy.model import Entry, Head, Headers, Mark, Outcome, Verdict
 from proxy.rules import bodies, directives, freshness
 from proxy.rules.endpoints import Kind
@@ -25,6 +25,9 @@ from proxy.upstream.base import Ask, Upstream
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of JSON or of an index file; the largest index file is below 2 MB. An endless body ends here."""
+
+UNAVAILABLE = "only-if-cached was asked for, and there is no copy that may be served"
+"""RFC 9111 section 5.2.1.7: such a request is never the cause of one upstream."""
 
 _ENTRY_OVERHEAD = 2048  # bytes that an entry in memory costs beside its body, measured roughly
 _OUR_REFUSALS = (400, 403, 404, 405)  # upstream's statuses that are passed on in its own words
@@ -92,6 +95,8 @@ class Answers:
                 self._flights.start(read.key, lambda: self._load(read))
                 return self._stale(read, entry, mark, now, detail="stale-while-revalidate")
             case Decision.FRESH | Decision.STALE_WHILE_REVALIDATE | Decision.REVALIDATE | Decision.ABSENT:
+                if read.only_if_cached:
+                    raise Refused(UNAVAILABLE, status=504)
                 outcome, collapsed = await self._flights.join(read.key, lambda: self._load(read))
                 return replace(outcome, collapsed=True) if collapsed else outcome
         assert_never(decision)
@@ -134,8 +139,8 @@ class Answers:
             raise refusal(read, head, body, self._clock())
         else:
             head = replace(head, status=404)
-        fresh = freshness.stored(read.key, head, body, **times, transparent=False)
-        if not freshness.storable(head, read.policy, credentials=False):
+        fresh = freshness.stored(read.key, head, body, **times)
+        if not freshness.storable(head, read.policy):
             return Outcome(Verdict.MISS, fresh, 0.0, 0.0, forwarded=forwarded)
         return await self._keep_it(read, fresh, Verdict.MISS, forwarded=forwarded, status=None)
 

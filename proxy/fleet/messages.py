@@ -39,6 +39,7 @@ def of_invalidation(invalidation: Invalidation) -> Message:
     return {
         "crate": selection.crate,
         "endpoint": selection.endpoint,
+        "key": selection.key,
         "soft": invalidation.soft,
         "at": invalidation.at,
     }
@@ -50,8 +51,9 @@ def invalidation(message: Message) -> Invalidation | None:
             "kind": "invalidation",
             "crate": str() | None as crate,
             "endpoint": str() | None as endpoint,
+            "key": str() | None as key,
             "soft": bool() as soft,
             "at": float() | int() as at,
         }:
-            return Invalidation(Selection(crate, endpoint), soft, float(at))
+            return Invalidation(Selection(crate, endpoint, key), soft, float(at))
     return None

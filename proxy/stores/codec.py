@@ -9,7 +9,7 @@ import struct
 
 import orjson
 
-from proxy.model import Entry, Mark
+from proxy.model import Entry, Mark, Terms
 
 _LENGTH = struct.Struct("<I")
 _TIMES = struct.Struct("<dd")
@@ -17,6 +17,7 @@ _TIMES = struct.Struct("<dd")
 
 def encoded(entry: Entry) -> bytes:
     """An entry as bytes: the length of the facts, the facts as JSON, the body."""
+    terms = entry.terms
     facts = orjson.dumps(
         [
             entry.key,
@@ -28,6 +29,14 @@ def encoded(entry: Entry) -> bytes:
             entry.initial_age,
             entry.lifetime,
             entry.validated,
+            [
+                terms.stale_while_revalidate,
+                terms.stale_if_error,
+                terms.strict,
+                terms.shared,
+                terms.vary,
+                terms.variant,
+            ],
         ]
     )
     return b"".join((_LENGTH.pack(len(facts)), facts, entry.body))
@@ -37,9 +46,10 @@ def decoded(value: bytes) -> Entry | None:
     """The entry of `encoded`; None for anything else."""
     try:
         end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
-        key, status, fields, etag, requested_at, responded_at, initial_age, lifetime, validated = orjson.loads(
+        key, status, fields, etag, requested_at, responded_at, initial_age, lifetime, validated, terms = orjson.loads(
             value[_LENGTH.size : end]
         )
+        window, on_error, strict, shared, vary, variant = terms
         return Entry(
             key=key,
             status=status,
@@ -51,6 +61,7 @@ def decoded(value: bytes) -> Entry | None:
             initial_age=initial_age,
             lifetime=lifetime,
             validated=validated,
+            terms=Terms(window, on_error, strict, shared, tuple(vary), variant),
         )
     except (struct.error, ValueError, TypeError, AttributeError):
         return None

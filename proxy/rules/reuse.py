@@ -1,0 +1,71 @@
+"""Whether what is stored may answer a request where upstream's own headers rule (RFC 9111 section 4, RFC 5861).
+
+A few comparisons on what was computed when the entry was stored. `now` is an argument.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum, auto
+
+from proxy.model import Entry
+from proxy.rules import freshness
+from proxy.rules.endpoints import Policy
+from proxy.rules.wishes import Wish
+
+UPSTREAMS = Policy()
+"""The times of a row for which upstream's own headers give them all."""
+DISCONNECTED_MOST = 30 * 86400.0
+"""Seconds of staleness beyond which nothing is served because upstream cannot be reached; as on the other rows."""
+FAILED = frozenset((500, 502, 503, 504))
+"""The statuses that RFC 5861 section 4 calls an error."""
+
+
+class Reuse(Enum):
+    """What to do with a stored entry, or without one."""
+
+    FRESH = auto()
+    STALE = auto()  # the client's own max-stale allows it
+    STALE_WHILE_REVALIDATE = auto()
+    REVALIDATE = auto()
+    ABSENT = auto()
+    UNAVAILABLE = auto()  # only-if-cached, and it is not: 504
+
+
+def decide(entry: Entry | None, wish: Wish, now: float, changed: float = -math.inf) -> Reuse:
+    """`changed`: when the newest soft invalidation that covers the entry happened."""
+    if entry is None:
+        return Reuse.UNAVAILABLE if wish.only_if_cached else Reuse.ABSENT
+    if not wish.no_cache:
+        left = freshness.fresh_for(entry, UPSTREAMS, now, changed)
+        if left > 0:
+            if left >= wish.min_fresh and freshness.age(entry, UPSTREAMS, now) <= wish.max_age:
+                return Reuse.FRESH
+        elif not entry.terms.strict and entry.requested_at > changed:
+            if -left <= wish.max_stale and freshness.age(entry, UPSTREAMS, now) <= wish.max_age:
+                return Reuse.STALE
+            if -left < entry.terms.stale_while_revalidate and wish.max_age == math.inf and wish.min_fresh == 0:
+                return Reuse.STALE_WHILE_REVALIDATE  # THE LINE that serves stale while a new copy is fetched
+    return Reuse.UNAVAILABLE if wish.only_if_cached else Reuse.REVALIDATE
+
+
+def on_error(entry: Entry, now: float, changed: float = -math.inf) -> bool:
+    """Whether it may answer where upstream answered with an error: only upstream itself can have allowed that."""
+    window = entry.terms.stale_if_error
+    return window is not None and _within(entry, window, now, changed)
+
+
+def disconnected(entry: Entry, now: float, changed: float = -math.inf) -> bool:
+    """Whether it may answer where upstream cannot be reached (RFC 9111 section 4.2.4)."""
+    window = entry.terms.stale_if_error
+    return _within(entry, DISCONNECTED_MOST if window is None else window, now, changed)
+
+
+def _within(entry: Entry, window: float, now: float, changed: float) -> bool:
+    left = freshness.fresh_for(entry, UPSTREAMS, now, changed)
+    return left > 0 or (not entry.terms.strict and -left < window)  # THE LINE that serves stale on an error
+
+
+def suits(entry: Entry, variant: str, *, authorized: bool) -> bool:
+    """Whether it is the variant that a request selects, and is not kept from requests with credentials."""
+    return entry.terms.variant == variant and (entry.terms.shared or not authorized)
