@@ -174,7 +174,7 @@ class Answers:
         if stored:
             self._warm(read, entry, mark, now)
         left = freshness.fresh_for(entry, read.policy, now, mark.changed)
-        age = freshness.age(entry, read.policy, now)
+        age = freshness.age(entry, now)
         return Outcome(verdict, entry, left, age, forwarded=forwarded, forwarded_status=status, stored=stored)
 
     async def _stored(self, read: Read) -> tuple[Entry | None, Mark]:
@@ -193,11 +193,11 @@ class Answers:
         tier.put(read.key, Hot(entry, now + left), size=size, tag=read.tag)
 
     def _hit(self, read: Read, entry: Entry, left: float, now: float) -> Outcome:
-        return Outcome(Verdict.HIT, entry, left, freshness.age(entry, read.policy, now))
+        return Outcome(Verdict.HIT, entry, left, freshness.age(entry, now))
 
     def _stale(self, read: Read, entry: Entry, mark: Mark, now: float, detail: str) -> Outcome:
         left = freshness.fresh_for(entry, read.policy, now, mark.changed)
-        return Outcome(Verdict.STALE, entry, left, freshness.age(entry, read.policy, now), detail=detail)
+        return Outcome(Verdict.STALE, entry, left, freshness.age(entry, now), detail=detail)
 
     def _fallback(self, read: Read, entry: Entry | None, mark: Mark, error: Error) -> Outcome:
         """What is served when upstream failed: the stale copy, however it came to be stale, or the error."""

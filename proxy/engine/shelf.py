@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from proxy.engine.answers import Hot
 from proxy.engine.changes import Changes
 from proxy.model import Entry, Headers, Mark
-from proxy.rules import freshness, headers, reuse, vary
+from proxy.rules import headers, reuse, vary
 from proxy.rules.keys import Read
-from proxy.rules.reuse import UPSTREAMS
 from proxy.stores import codec
 from proxy.stores.base import Store
 from proxy.stores.memory import Memory
@@ -72,7 +71,7 @@ class Shelf:
         """What is kept in a place: from memory while it is fresh there, else the newest there is."""
         hot = self._memory.get(place)
         entry = hot.entry if hot is not None else None
-        if entry is None or freshness.fresh_for(entry, UPSTREAMS, self._clock(), mark.changed) <= 0:
+        if entry is None or reuse.fresh_for(entry, self._clock(), mark.changed) <= 0:
             value = await self._store.get(place)
             stored = codec.decoded(value) if value is not None else None
             if stored is not None and (entry is None or stored.responded_at > entry.responded_at):

@@ -17,9 +17,9 @@ from proxy.engine.passing import Passage, Passing
 from proxy.engine.shelf import Found, Shelf, flight, suits
 from proxy.errors import Error, Offline, Refused, UpstreamError
 from proxy.model import Entry, Head, Headers, Mark, Outcome, Verdict
-from proxy.rules import freshness, headers, reuse, storing
+from proxy.rules import headers, reuse, storing
 from proxy.rules.keys import Read
-from proxy.rules.reuse import UPSTREAMS, Reuse
+from proxy.rules.reuse import Reuse
 from proxy.rules.wishes import Wish
 from proxy.stores.base import Observer
 from proxy.upstream.base import Answer
@@ -191,12 +191,12 @@ class Transparent:
     def _forwarded(self, found: Found) -> str:
         if found.entry is None:
             return "uri-miss" if found.first is None else "vary-miss"
-        left = freshness.fresh_for(found.entry, UPSTREAMS, self._clock(), found.mark.changed)
+        left = reuse.fresh_for(found.entry, self._clock(), found.mark.changed)
         return "request" if left > 0 else "stale"
 
     def _outcome(self, verdict: Verdict, entry: Entry, mark: Mark, now: float, detail: str = "") -> Outcome:
-        left = freshness.fresh_for(entry, UPSTREAMS, now, mark.changed)
-        return Outcome(verdict, entry, left, freshness.age(entry, UPSTREAMS, now), detail=detail)
+        left = reuse.fresh_for(entry, now, mark.changed)
+        return Outcome(verdict, entry, left, reuse.age(entry, now), detail=detail)
 
     def _stale_on_error(self, found: Found, entry: Entry, status: int | None) -> Outcome:
         outcome = self._outcome(Verdict.STALE, entry, found.mark, self._clock(), detail="stale-if-error")

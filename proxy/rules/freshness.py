@@ -58,19 +58,18 @@ def fresh_for(entry: Entry, policy: Policy, now: float, changed: float = -math.i
     """
     if entry.requested_at <= changed or now < entry.requested_at - 1.0:
         return min(0.0, -(now - entry.responded_at))
-    lifetime = _lifetime(entry, policy)
+    lifetime = (policy.ttl or 0.0) if entry.status == 200 else policy.negative_ttl
     if entry.requested_at < changed + CHANGE_SETTLES:
         lifetime = min(lifetime, CHANGED_TTL)
-    return lifetime - age(entry, policy, now)
+    return lifetime - age(entry, now)
 
 
-def age(entry: Entry, policy: Policy, now: float) -> float:
+def age(entry: Entry, now: float) -> float:
     """Seconds since upstream last vouched for it. Never negative.
 
-    Where our ttl rules, the time in a CDN before us does not count, since the CDN is purged on a change.
+    The time in a CDN before us does not count where our ttl rules, since the CDN is purged on a change.
     """
-    resident = max(0.0, now - entry.responded_at)
-    return resident if policy.ttl is not None else resident + entry.initial_age
+    return max(0.0, now - entry.responded_at)
 
 
 def may_serve_on_error(entry: Entry, policy: Policy, now: float, changed: float = -math.inf) -> bool:
@@ -133,12 +132,6 @@ def validators(entry: Entry) -> Headers:
 
 def _upstream_lifetime(head: Head, responded_at: float) -> float | None:
     return controls.explicit_lifetime(head, controls.controls(head), responded_at)
-
-
-def _lifetime(entry: Entry, policy: Policy) -> float:
-    if policy.ttl is None:
-        return entry.lifetime or 0.0
-    return policy.ttl if entry.status == 200 else policy.negative_ttl
 
 
 def _opaque(tag: str) -> str:

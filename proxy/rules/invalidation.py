@@ -20,16 +20,17 @@ def outdated(target: str, head: Head, origin: str) -> frozenset[str]:
     if not 200 <= head.status < 400:
         return frozenset()
     named = [headers.value(head.headers, name) for name in _NAMING]
-    urls = [urljoin(origin + target, value.decode("latin-1")) for value in named if value is not None]
-    found = (_key(url, origin) for url in (origin + target, *urls))
+    references = [target, *(value.decode("latin-1") for value in named if value is not None)]
+    found = (_key(origin, target, reference) for reference in references)
     return frozenset(key for key in found if key is not None)
 
 
-def _key(url: str, origin: str) -> str | None:
-    """The key under which a read of this URL would be stored; None for another origin and for other rows."""
-    if not url.startswith(origin + "/"):
-        return None  # another origin is not ours to invalidate
+def _key(origin: str, target: str, reference: str) -> str | None:
+    """The key under which a read of what is referred to would be stored; None for another origin and other rows."""
     try:
+        url = urljoin(origin + target, reference)
+        if not url.startswith(origin + "/"):
+            return None  # another origin is not ours to invalidate
         parts = urlsplit(url[len(origin) :])
         path, query = paths.path(parts.path.encode()), paths.query(parts.query.encode())
         match = routes.match("GET", path, query)

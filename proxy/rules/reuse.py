@@ -9,12 +9,9 @@ import math
 from enum import Enum, auto
 
 from proxy.model import Entry
-from proxy.rules import freshness
-from proxy.rules.endpoints import Policy
+from proxy.rules.freshness import CHANGE_SETTLES, CHANGED_TTL
 from proxy.rules.wishes import Wish
 
-UPSTREAMS = Policy()
-"""The times of a row for which upstream's own headers give them all."""
 DISCONNECTED_MOST = 30 * 86400.0
 """Seconds of staleness beyond which nothing is served because upstream cannot be reached; as on the other rows."""
 FAILED = frozenset((500, 502, 503, 504))
@@ -37,16 +34,32 @@ def decide(entry: Entry | None, wish: Wish, now: float, changed: float = -math.i
     if entry is None:
         return Reuse.UNAVAILABLE if wish.only_if_cached else Reuse.ABSENT
     if not wish.no_cache:
-        left = freshness.fresh_for(entry, UPSTREAMS, now, changed)
+        left = fresh_for(entry, now, changed)
         if left > 0:
-            if left >= wish.min_fresh and freshness.age(entry, UPSTREAMS, now) <= wish.max_age:
+            if left >= wish.min_fresh and (wish.max_age == math.inf or age(entry, now) <= wish.max_age):
                 return Reuse.FRESH
         elif not entry.terms.strict and entry.requested_at > changed:
-            if -left <= wish.max_stale and freshness.age(entry, UPSTREAMS, now) <= wish.max_age:
+            if 0 < wish.max_stale >= -left and age(entry, now) <= wish.max_age:
                 return Reuse.STALE
             if -left < entry.terms.stale_while_revalidate and wish.max_age == math.inf and wish.min_fresh == 0:
                 return Reuse.STALE_WHILE_REVALIDATE  # THE LINE that serves stale while a new copy is fetched
     return Reuse.UNAVAILABLE if wish.only_if_cached else Reuse.REVALIDATE
+
+
+def fresh_for(entry: Entry, now: float, changed: float = -math.inf) -> float:
+    """As `freshness.fresh_for`, by the lifetime that upstream gave."""
+    if entry.requested_at <= changed or now < entry.requested_at - 1.0:
+        return min(0.0, entry.responded_at - now)
+    lifetime = entry.lifetime or 0.0
+    if entry.requested_at < changed + CHANGE_SETTLES:
+        lifetime = min(lifetime, CHANGED_TTL)
+    return lifetime - age(entry, now)
+
+
+def age(entry: Entry, now: float) -> float:
+    """Seconds since the origin vouched for it (RFC 9111 section 4.2.3). Never negative."""
+    resident = now - entry.responded_at
+    return entry.initial_age + resident if resident > 0 else entry.initial_age
 
 
 def on_error(entry: Entry, now: float, changed: float = -math.inf) -> bool:
@@ -62,7 +75,7 @@ def disconnected(entry: Entry, now: float, changed: float = -math.inf) -> bool:
 
 
 def _within(entry: Entry, window: float, now: float, changed: float) -> bool:
-    left = freshness.fresh_for(entry, UPSTREAMS, now, changed)
+    left = fresh_for(entry, now, changed)
     return left > 0 or (not entry.terms.strict and -left < window)  # THE LINE that serves stale on an error
 
 
