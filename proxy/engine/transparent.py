@@ -131,7 +131,7 @@ class Transparent:
             return self._fallback(read, found, error)
         times = {"requested_at": requested_at, "responded_at": self._clock()}
         head, forwarded = answer.head, self._forwarded(found)
-        if entry is not None and head.status == 304:
+        if entry is not None and entry.validated and head.status == 304:
             await answer.aclose()
             renewed = storing.renewed(entry, head, **times)
             if renewed is None:

@@ -51,9 +51,10 @@ def invalidation(message: Message) -> Invalidation | None:
             "kind": "invalidation",
             "crate": str() | None as crate,
             "endpoint": str() | None as endpoint,
-            "key": str() | None as key,
             "soft": bool() as soft,
             "at": float() | int() as at,
         }:
-            return Invalidation(Selection(crate, endpoint, key), soft, float(at))
+            key = message.get("key")  # members of an older release name none
+            if key is None or isinstance(key, str):
+                return Invalidation(Selection(crate, endpoint, key), soft, float(at))
     return None

@@ -74,7 +74,7 @@ def renewed(entry: Entry, head: Head, *, requested_at: float, responded_at: floa
     """The entry after a 304, or after a 200 to HEAD (RFC 9111 sections 4.3.4 and 4.3.5); None where the answer is
     about another representation."""
     given = head.get(b"etag").decode("latin-1")
-    if given and entry.validated and given.removeprefix("W/") != entry.etag.removeprefix("W/"):
+    if given and _tagged(entry) and given.removeprefix("W/") != entry.etag.removeprefix("W/"):
         return None
     merged = merged_head(entry, head, responded_at)
     again = stored(entry.key, merged, entry.body, requested_at=requested_at, responded_at=responded_at)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.conformance import running
-from tests.conformance.reasons import REASONS
+from tests.conformance.reasons import REASONS, RETRIED
 from tests.conformance.running import Result
 
 _GOOD = {"required": "pass", "optimal": "pass", "check": "yes"}
@@ -28,7 +28,7 @@ def told(results: Iterable[Result], commit: str) -> list[str]:
 
 
 def _line(each: Result) -> str:
-    why = REASONS.get(each.id)
+    why = RETRIED if each.result == "retry" else REASONS.get(each.id)
     return f"  {each.id} ({each.result}): {why or 'NO REASON OF OURS: ' + (each.why or 'see what it depends on')}"
 
 
