@@ -82,6 +82,8 @@ def serve(config: Path | None, host: str | None, port: str | None, workers: str 
         _stop(error, 2)
     except Error as error:
         _stop(error, 1)
+    if server.socket:
+        sockets.remove(server.socket)
     sys.exit(status)
 
 

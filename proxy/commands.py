@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 from proxy import wiring
 from proxy.engine.warming import Wanted, Warmed
-from proxy.errors import Refused
-from proxy.model import Selection
+from proxy.errors import Error, Refused
+from proxy.model import Selection, State
 from proxy.rules import lockfile, names
 from proxy.settings import Settings
 
@@ -49,9 +50,17 @@ async def warm(settings: Settings, directory: Path, items: Sequence[Wanted]) -> 
 
 
 async def purge(settings: Settings, directory: Path, selection: Selection, *, soft: bool) -> int:
-    """Delete, or with `soft` invalidate, in the stores and in running servers; how many that were."""
+    """Delete, or with `soft` invalidate, in the stores and in running servers; how many that were.
+
+    Raises `Error` where a store or the fleet could not be reached: what it holds is still there.
+    """
     async with wiring.opened(settings, directory) as proxy:
-        return await (proxy.purging.changed(selection) if soft else proxy.purging.purge(selection))
+        purged = await proxy.purging.purge(selection, soft=soft)
+        failed = [health for health in await asyncio.gather(*proxy.stores()) if health.state is not State.OK]
+    if failed:
+        what = "; ".join(f"{health.name}: {health.detail}" for health in failed)
+        raise Error(f"purged {purged}, but not everything could be reached: {what}")
+    return purged
 
 
 def cargo_config(settings: Settings) -> str:

@@ -3,10 +3,12 @@
 Error
 ├── Refused            this proxy refuses the request: 400, 403, 404, 405 ...
 ├── Offline            nothing stored and nothing may be sent upstream: 504
+├── ClientGone         the client broke off while it was sending; nobody hears the answer
 ├── UpstreamError
 │   ├── Declined       upstream's own refusal, told in its own words: 400, 403, 404, 405, 429 ...
 │   ├── Faulty         upstream answered wrongly: refused, reset, truncated, 5xx, wrong checksum: 502
 │   └── Late           upstream did not answer in time: 504
+│       └── Busy       this proxy has no connection to upstream free: 504
 └── SettingsError      what the operator wrote cannot be used; every problem at once: exit 2
 """
 
@@ -43,11 +45,21 @@ class Offline(Error):
     status = 504
 
 
+class ClientGone(Error):
+    """The client broke off while it was sending its request."""
+
+    status = 400
+
+
 class UpstreamError(Error):
-    """crates.io or one of its hosts did not give what was asked for. `answered`: its status, None for no answer."""
+    """crates.io or one of its hosts did not give what was asked for.
+
+    answered: its status, None for no answer. unsent: nothing of the request has reached it.
+    """
 
     status = 502
     answered: int | None = None
+    unsent = False
 
 
 class Declined(UpstreamError):
@@ -62,6 +74,12 @@ class Late(UpstreamError):
     """No connection or no byte within the time allowed."""
 
     status = 504
+
+
+class Busy(Late):
+    """All connections that this proxy allows itself are taken; upstream knows nothing of it."""
+
+    unsent = True
 
 
 class SettingsError(Error):

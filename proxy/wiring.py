@@ -30,7 +30,7 @@ from proxy.model import Health, Host
 from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Kind, Policy
 from proxy.settings import Settings
-from proxy.stores.base import Store
+from proxy.stores.base import Observer, Store
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
@@ -41,9 +41,6 @@ from proxy.upstream.base import Upstream
 from proxy.upstream.http import HttpUpstream
 from proxy.upstream.offline import OfflineUpstream
 from proxy.upstream.watched import WatchedUpstream
-
-observe = Calm()
-"""The observer of everything that does not reach the edge."""
 
 NEGATIVES = 4 * 1024 * 1024
 """Bytes of the memory tier for what does not exist: some two thousand names a worker."""
@@ -63,7 +60,8 @@ class Proxy:
     transparent: Transparent
     purging: Purging
     warming: Warming
-    checks: Callable[[], Sequence[Awaitable[Health]]]
+    stores: Callable[[], Sequence[Awaitable[Health]]]
+    upstream: Callable[[], Sequence[Awaitable[Health]]]
 
 
 @contextlib.asynccontextmanager
@@ -72,8 +70,9 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
 
     `clock` gives seconds since the epoch. Raises `SettingsError` where a setting cannot be put to use.
     """
+    observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
-        stores = await _stores(settings, directory, clock, stack)
+        stores = await _stores(settings, directory, clock, observe, stack)
         memory: Memory[Hot] = Memory(settings.cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
         changes = Changes(stores.marks, keep=settings.cache.keep, tiers=(memory, negatives))
@@ -122,7 +121,8 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             transparent=transparent,
             purging=purging,
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
-            checks=lambda: [*(each.health() for each in (*stores.checked, fleet)), *upstream.checks()],
+            stores=lambda: [each.health() for each in (*stores.checked, fleet)],
+            upstream=upstream.checks,
         )
 
 
@@ -133,7 +133,7 @@ def origins(settings: Settings) -> dict[Host, str]:
 
 
 def _prepared(directory: Path) -> None:
-    """Make `cache.dir`, for its owner alone; one that belongs to another, as a mounted volume may, is taken as it is."""
+    """Make `cache.dir`, for its owner alone. One that is another's, as a mounted volume may be, is taken as it is."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(PermissionError):
         directory.chmod(0o700)
@@ -154,7 +154,9 @@ class _Stores:
         return self.json, self.index, self.blobs
 
 
-async def _stores(settings: Settings, directory: Path, clock: Clock, stack: contextlib.AsyncExitStack) -> _Stores:
+async def _stores(
+    settings: Settings, directory: Path, clock: Clock, observe: Observer, stack: contextlib.AsyncExitStack
+) -> _Stores:
     """Index files lie on the disk whatever else is set, since offline builds hang on them."""
 
     async def disk(name: str) -> DiskStore:

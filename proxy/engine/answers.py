@@ -5,7 +5,6 @@ It refuses to know where entries are kept, how upstream is reached, and how an a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -117,7 +116,7 @@ class Answers:
             return await self._fetch(read, entry, forwarded)
         except (UpstreamError, Offline) as error:
             if isinstance(error, UpstreamError):
-                self._observe(f"{read.endpoint.host.value} host", f"{read.target}: {error.detail}")
+                self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name} {read.tag}: {error.detail}")
             entry, mark = await self._stored(read)
             return self._fallback(read, entry, mark, error)
 
@@ -131,6 +130,8 @@ class Answers:
             if renewed is not None:
                 return await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded=forwarded, status=304)
             head, body = await self._exchange(read, ())
+        if head.get(b"content-encoding", b"identity") != b"identity":
+            raise Faulty(f"crates.io answered {read.target} in a coding that it was not asked for; try again")
         if head.status == 200:
             fault = bodies.fault(read.endpoint.kind, head.get(b"content-type"), body)
             if fault is not None:
@@ -179,7 +180,9 @@ class Answers:
 
     async def _stored(self, read: Read) -> tuple[Entry | None, Mark]:
         """What is kept under the key, from the store or, where that has failed, from memory; and its marks."""
-        value, mark = await asyncio.gather(self._stores[read.endpoint.kind].get(read.key), self._changes.of(read))
+        value = await self._stores[read.endpoint.kind].get(read.key)
+        # The marks come last: what was announced while the store was read must count.
+        mark = await self._changes.of(read)
         entry = codec.decoded(value) if value is not None else None
         hot = self._memory.get(read.key)
         if entry is None and hot is not None:

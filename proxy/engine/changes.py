@@ -7,6 +7,7 @@ was *requested*, so that it wins over every fetch that was under way when it was
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -65,13 +66,17 @@ class Changes:
 
     async def record(self, invalidation: Invalidation) -> None:
         """Write a mark down for those who start later."""
-        scope = _scope(invalidation.selection)
-        mark = (await self._stored(scope)).merged(_mark(invalidation))
-        await self._store.put(f"mark {scope}", codec.encoded_mark(mark), tag="", keep=self._keep)
+        kind = "changed" if invalidation.soft else "purged"
+        key = f"{kind} {_scope(invalidation.selection)}"
+        await self._store.put(key, codec.encoded_time(invalidation.at), tag="", keep=self._keep)
 
     async def _stored(self, scope: str) -> Mark:
-        value = await self._store.get(f"mark {scope}")
-        return (codec.decoded_mark(value) if value is not None else None) or Mark()
+        changed, purged = await asyncio.gather(*(self._time(f"{kind} {scope}") for kind in ("changed", "purged")))
+        return Mark(changed, purged)
+
+    async def _time(self, key: str) -> float:
+        value = await self._store.get(key)
+        return -math.inf if value is None else codec.decoded_time(value)
 
     def _learn(self, scope: str, mark: Mark) -> None:
         self._known[scope] = self._known.pop(scope, Mark()).merged(mark)

@@ -7,7 +7,7 @@ is published, so that bytes which turn out wrong never leave as a complete answe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from proxy.errors import Declined, Error, Faulty
 from proxy.model import Crate, Head, Host
@@ -73,7 +73,7 @@ class Fill:
         assert source is not None
         return await source.read(offset, size)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes]:
         """All bytes from the first on, as they are released. Raises where the fill fails."""
         offset = 0
         while True:

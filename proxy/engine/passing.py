@@ -5,11 +5,11 @@ Nothing here is retried, joined with another request, stored or logged with its 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from proxy.engine.purging import Purging
-from proxy.errors import Error
+from proxy.errors import UpstreamError
 from proxy.model import Head, Headers, Host, Selection
 from proxy.rules import headers, invalidation, names
 from proxy.rules.publish import NameReader
@@ -22,7 +22,7 @@ CHANGE_PATIENCE = 65.0
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A request on its way through. `body` is None where the client sends none."""
+    """A request on its way through. `body` is None where the client sends none; a read has none."""
 
     match: Match
     method: str
@@ -43,33 +43,34 @@ class Passing:
 
         Raises `Faulty`, `Late` or `Offline` where no answer came.
         """
-        return await self._send(passage, passage.body, patience=None)
+        return await self._send(passage, None, patience=None)
 
     async def change(self, passage: Passage) -> Answer:
         """Forward a change; where it may have succeeded, the crate's entries must be revalidated from then on.
 
         They are invalidated in every worker before the answer's first byte is passed on. Raises as `read`.
         """
-        name = NameReader()
-        body = _noted(passage.body, name.feed) if passage.body is not None else None
+        upload = _Upload(passage.body)
         try:
-            answer = await self._send(passage, body, patience=CHANGE_PATIENCE)
-        except Error:
-            await self._invalidate(passage.match, name)  # it may have arrived all the same
+            answer = await self._send(passage, upload.pieces() if passage.body is not None else None, CHANGE_PATIENCE)
+        except UpstreamError as error:
+            if upload.ended and not error.unsent:  # it may have been carried out all the same
+                await self._invalidate(passage.match, upload)
             raise
         # A refusal changed nothing; a 5xx may come from behind the change.
         if not 400 <= answer.head.status < 500:
-            await self._invalidate(passage.match, name)
+            await self._invalidate(passage.match, upload)
         for key in invalidation.outdated(passage.target, answer.head, self._origin):
             await self._purging.outdated("other", key)
         return answer
 
     async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
         fields = (*headers.upstream(passage.headers), (b"accept-encoding", b"identity"))
-        return await self._upstream.send(Ask(Host.API, passage.method, passage.target, fields, body, patience))
+        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True)
+        return await self._upstream.send(ask)
 
-    async def _invalidate(self, match: Match, name: NameReader) -> None:
-        crate = names.folded(name.name or "") if match.endpoint.name == "publish" else match.crate
+    async def _invalidate(self, match: Match, upload: _Upload) -> None:
+        crate = names.folded(upload.name.name or "") if match.endpoint.name == "publish" else match.crate
         if match.endpoint.invalidates and crate:
             await self._purging.changed(Selection(crate=crate))
 
@@ -85,7 +86,17 @@ def head_downstream(head: Head) -> Head:
     return Head(head.status, fields)
 
 
-async def _noted(body: AsyncIterator[bytes], note: Callable[[bytes], None]) -> AsyncIterator[bytes]:
-    async for piece in body:
-        note(piece)
-        yield piece
+class _Upload:
+    """A body on its way up: which crate it names, and whether all of it was sent."""
+
+    def __init__(self, body: AsyncIterator[bytes] | None) -> None:
+        self._body = body
+        self.name = NameReader()
+        self.ended = body is None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        assert self._body is not None
+        async for piece in self._body:
+            self.name.feed(piece)
+            yield piece
+        self.ended = True

@@ -54,16 +54,16 @@ class Purging:
         self._fleet = fleet
         self._clock = clock
 
-    async def changed(self, selection: Selection) -> int:
-        """What `selection` takes must be revalidated before use, but still serves when upstream fails.
-
-        Returns how many stored values that concerns.
-        """
+    async def changed(self, selection: Selection) -> None:
+        """What `selection` takes must be revalidated before use, but still serves when upstream fails."""
         await self._tell(Invalidation(selection, soft=True, at=self._clock()))
-        return await self._holdings.count(selection)
 
-    async def purge(self, selection: Selection) -> int:
-        """Delete what `selection` takes; returns how many stored values and files that were."""
+    async def purge(self, selection: Selection, *, soft: bool = False) -> int:
+        """Delete what `selection` takes; returns how many stored values and files that were. `soft` does what
+        `changed` does, and tells how many values that concerns."""
+        if soft:
+            await self.changed(selection)
+            return await self._holdings.count(selection)
         purged = await self._holdings.delete(selection)
         await self._tell(Invalidation(selection, soft=False, at=self._clock()))
         # What a fetch under way stored meanwhile is gone by its mark; this frees the room.

@@ -7,7 +7,8 @@ where it may not, each asks for itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -51,8 +52,7 @@ class Transparent:
 
         Raises as `Passing`, and `Refused` (504) where the wish is not to ask upstream.
         """
-        # A body could change the answer and is in no key.
-        if passage.body is not None or _names(passage.headers, _NOT_OURS_TO_JUDGE):
+        if _names(passage.headers, _NOT_OURS_TO_JUDGE):
             return await self._passing.read(passage)
         found = await self._shelf.find(read, _sent(passage))
         entry, now = found.entry, self._clock()
@@ -147,10 +147,12 @@ class Transparent:
             if entry is not None and head.status < 400:
                 await self._shelf.forget(read, found)  # it has been replaced by what may not be stored
             return answer
-        body = await _whole(answer)
+        try:
+            body = await _whole(answer)
+        except UpstreamError as error:
+            return self._fallback(read, found, error)
         if not isinstance(body, bytes):
             return body
-        await answer.aclose()
         new = storing.stored(read.key, head, body, sent=_sent(passage), **times)
         return await self._keep_it(read, found, new, Verdict.MISS, forwarded, status=None, kept=True)
 
@@ -219,7 +221,7 @@ class Transparent:
 class _Begun:
     """An answer of which some has been read: the whole of it, all the same."""
 
-    def __init__(self, answer: Answer, pieces: list[bytes], rest: AsyncIterator[bytes]) -> None:
+    def __init__(self, answer: Answer, pieces: list[bytes], rest: AsyncGenerator[bytes]) -> None:
         self._answer = answer
         self._pieces = pieces
         self._rest = rest
@@ -228,18 +230,19 @@ class _Begun:
     def head(self) -> Head:
         return self._answer.head
 
-    async def body(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            yield piece
-        async for piece in self._rest:
-            yield piece
+    async def body(self) -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(self._rest) as rest:
+            for piece in self._pieces:
+                yield piece
+            async for piece in rest:
+                yield piece
 
     async def aclose(self) -> None:
         await self._answer.aclose()
 
 
 async def _whole(answer: Answer) -> bytes | Answer:
-    """The body; where it is too large to be stored, the answer as it was."""
+    """The body, with the answer closed; where it is too large to be stored, the answer as it was, open."""
     pieces: list[bytes] = []
     size, body = 0, answer.body()
     try:
@@ -251,6 +254,7 @@ async def _whole(answer: Answer) -> bytes | Answer:
     except BaseException:
         await answer.aclose()
         raise
+    await answer.aclose()
     return b"".join(pieces)
 
 

@@ -7,6 +7,8 @@ import json
 from proxy.rules import sparse
 from proxy.rules.endpoints import Kind
 
+_LONGEST = 500  # characters of upstream's words that are passed on and logged
+
 
 def fault(kind: Kind, content_type: bytes, body: bytes) -> str | None:
     """Why this body is not what a row of this kind answers with 200; None when it is."""
@@ -18,9 +20,9 @@ def fault(kind: Kind, content_type: bytes, body: bytes) -> str | None:
 
 
 def reason(body: bytes) -> str | None:
-    """The first detail of crates.io's error form, None where the body is not of that form."""
+    """The first detail of crates.io's error form, on one line and not for ever; None for any other body."""
     try:
-        return str(json.loads(body)["errors"][0]["detail"])
+        return " ".join(str(json.loads(body)["errors"][0]["detail"])[:_LONGEST].split())
     except (ValueError, TypeError, LookupError, RecursionError):
         return None
 

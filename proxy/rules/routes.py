@@ -56,8 +56,6 @@ def _checked(found: Match) -> Match:
         return Match(BY_NAME["following"], found.path, found.query, parameters)
     if row.kind is Kind.INDEX and sparse.name_of(parameters["index"]) is None:
         raise Refused(_NOT_FOUND, status=404)
-    if not row.shielded:
-        return found
     crate, version = parameters.get("crate"), parameters.get("version")
     if crate is not None and not names.is_name(crate):
         raise Refused(f"crate `{crate}` does not exist", status=404)

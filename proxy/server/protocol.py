@@ -16,6 +16,7 @@ import time
 from asyncio import Transport
 from email.utils import formatdate
 from functools import partial
+from typing import Any
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -26,8 +27,8 @@ log = logging.getLogger("proxy.server")
 # A server may ignore Upgrade (RFC 9110 section 7.8). cargo and curl offer h2c with these on plain HTTP.
 OFFER = frozenset({b"upgrade", b"http2-settings"})
 
-# The extension of the ASGI scope by which an application breaks its answer off.
-ABORT = "crates-proxy.abort"
+# Extensions of the ASGI scope, both callables: to break an answer off, and to ask whether its client has left.
+ABORT, GONE = "crates-proxy.abort", "crates-proxy.gone"
 
 # How long a connection that has not sent its request may still do so once the server drains: seconds. Longer
 # than a round trip over an office line, much shorter than any drain timeout.
@@ -103,7 +104,9 @@ class Protocol(HttpToolsProtocol):
             self.scope["method"] = self.parser.get_method().decode()
             return
         super().on_headers_complete()
-        self.scope["extensions"] = {ABORT: partial(self._abort, self.cycle)}  # type: ignore[dict-item]
+        cycle = self.cycle
+        extensions: dict[str, Any] = {ABORT: partial(self._abort, cycle), GONE: lambda: cycle.disconnected}
+        self.scope["extensions"] = extensions
         if self.draining:
             self.cycle.keep_alive = False
 

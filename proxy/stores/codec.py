@@ -1,18 +1,19 @@
-"""Entries and marks as bytes, for stores that keep bytes. It knows nothing of where they are kept.
+"""Entries and times as bytes, for stores that keep bytes. It knows nothing of where they are kept.
 
 The layout is part of the store's format version (`stores.envelope`): a change here is a new version there.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 
 import orjson
 
-from proxy.model import Entry, Mark, Terms
+from proxy.model import Entry, Terms
 
 _LENGTH = struct.Struct("<I")
-_TIMES = struct.Struct("<dd")
+_TIME = struct.Struct("<d")
 
 
 def encoded(entry: Entry) -> bytes:
@@ -67,10 +68,10 @@ def decoded(value: bytes) -> Entry | None:
         return None
 
 
-def encoded_mark(mark: Mark) -> bytes:
-    return _TIMES.pack(mark.changed, mark.purged)
+def encoded_time(at: float) -> bytes:
+    return _TIME.pack(at)
 
 
-def decoded_mark(value: bytes) -> Mark | None:
-    """The mark of `encoded_mark`; None for anything else."""
-    return Mark(*_TIMES.unpack(value)) if len(value) == _TIMES.size else None
+def decoded_time(value: bytes) -> float:
+    """The time of `encoded_time`; minus infinity for anything else."""
+    return float(_TIME.unpack(value)[0]) if len(value) == _TIME.size else -math.inf

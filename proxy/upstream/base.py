@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,8 @@ class Ask:
     """A request to one of the configured hosts. `target` is path and query, already in canonical form.
 
     `headers` go out as they are (plus Host); `body` is streamed, None for none. `patience` is how many seconds
-    may pass without a byte, None for the setting `upstream.read_timeout`.
+    may pass without a byte, None for the setting `upstream.read_timeout`. `straight`: its client is at the other
+    end of the exchange and may dawdle, so it takes no connection from those that everybody shares.
     """
 
     host: Host
@@ -23,6 +24,7 @@ class Ask:
     headers: Headers = ()
     body: AsyncIterator[bytes] | None = None
     patience: float | None = None
+    straight: bool = False
 
 
 class Answer(Protocol):
@@ -31,7 +33,7 @@ class Answer(Protocol):
     @property
     def head(self) -> Head: ...
 
-    def body(self) -> AsyncIterator[bytes]:
+    def body(self) -> AsyncGenerator[bytes]:
         """The bytes as they come, in pieces of at most 256 KiB, never decoded; to be iterated once.
 
         Raises `Faulty` where the body is truncated or the connection breaks, `Late` where it stalls.

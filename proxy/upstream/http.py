@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
 import httpx
 
-from proxy.errors import Error, Faulty, Late
+from proxy.errors import Busy, Error, Faulty, Late, UpstreamError
 from proxy.model import Head, Host
 from proxy.upstream.base import Answer, Ask
 
@@ -45,46 +45,43 @@ class HttpUpstream:
         self._connect_timeout = connect_timeout
         self._patience = patience
         context = ssl.create_default_context(cafile=ca_file or None)
-        # HTTP/2 costs three times the time of HTTP/1.1 for a large body, and saves round trips for small ones.
-        self._transports = {
-            host: httpx.AsyncHTTPTransport(
-                verify=context,
-                http2=host is not Host.STATIC,
-                limits=httpx.Limits(
-                    max_connections=CONNECTIONS,
-                    max_keepalive_connections=CONNECTIONS,
-                    keepalive_expiry=IDLE,
-                ),
-                trust_env=False,
-                proxy=proxy or None,
+
+        def transport(connections: int | None, http2: bool) -> httpx.AsyncHTTPTransport:
+            limits = httpx.Limits(
+                max_connections=connections, max_keepalive_connections=CONNECTIONS, keepalive_expiry=IDLE
             )
-            for host in origins
-        }
+            return httpx.AsyncHTTPTransport(
+                verify=context, http2=http2, limits=limits, trust_env=False, proxy=proxy or None
+            )
+
+        # HTTP/2 costs three times the time of HTTP/1.1 for a large body, and saves round trips for small ones.
+        self._shared = {host: transport(CONNECTIONS, host is not Host.STATIC) for host in origins}
+        self._straight = transport(None, http2=False)
         # The pool must never be the one to wait: its own queue can lose connections for ever.
         self._free = {host: asyncio.Semaphore(CONNECTIONS) for host in origins}
 
     async def send(self, ask: Ask) -> Answer:
         patience = self._patience if ask.patience is None else ask.patience
+        if ask.straight:
+            return _HttpAnswer(ask, await self._exchange(ask, patience, self._straight), lambda: None)
         free = self._free[ask.host]
         try:
             async with asyncio.timeout(patience):
                 await free.acquire()
         except TimeoutError:
-            raise Late(
-                f"all {CONNECTIONS} connections to the {ask.host.value} host of crates.io stayed busy; try again"
-            ) from None
+            raise Busy(f"no connection to the {ask.host.value} host of crates.io became free; try again") from None
         try:
-            response = await self._exchange(ask, patience)
+            response = await self._exchange(ask, patience, self._shared[ask.host])
         except BaseException:
             free.release()
             raise
-        return _HttpAnswer(ask, response, free)
+        return _HttpAnswer(ask, response, free.release)
 
     async def aclose(self) -> None:
-        for transport in self._transports.values():
+        for transport in (*self._shared.values(), self._straight):
             await transport.aclose()
 
-    async def _exchange(self, ask: Ask, patience: float) -> httpx.Response:
+    async def _exchange(self, ask: Ask, patience: float, transport: httpx.AsyncHTTPTransport) -> httpx.Response:
         connected = False
 
         async def trace(event: str, info: Mapping[str, Any]) -> None:
@@ -97,18 +94,18 @@ class HttpUpstream:
         }
         try:
             try:
-                return await self._once(ask, extensions)
+                return await self._once(ask, extensions, transport)
             except _REUSED_DIED:
                 # Upstream closed an idle connection while the request was on its way: that one is safe to repeat.
                 if connected or ask.body is not None or ask.method not in ("GET", "HEAD"):
                     raise
-            return await self._once(ask, extensions)
+            return await self._once(ask, extensions, transport)
         except Error:
             raise  # out of the body that is being sent
         except Exception as error:
             raise _translated(ask, error) from None
 
-    async def _once(self, ask: Ask, extensions: dict[str, Any]) -> httpx.Response:
+    async def _once(self, ask: Ask, extensions: dict[str, Any], transport: httpx.AsyncHTTPTransport) -> httpx.Response:
         request = httpx.Request(
             ask.method,
             self._origins[ask.host].join(ask.target),
@@ -116,14 +113,18 @@ class HttpUpstream:
             content=ask.body,
             extensions=extensions,
         )
-        return await self._transports[ask.host].handle_async_request(request)
+        response = await transport.handle_async_request(request)
+        if not 200 <= response.status_code <= 599:
+            await response.aclose()
+            raise httpx.RemoteProtocolError("a status that HTTP does not have")
+        return response
 
 
 class _HttpAnswer:
-    def __init__(self, ask: Ask, response: httpx.Response, free: asyncio.Semaphore) -> None:
+    def __init__(self, ask: Ask, response: httpx.Response, release: Callable[[], None]) -> None:
         self._ask = ask
         self._response = response
-        self._free: asyncio.Semaphore | None = free
+        self._release: Callable[[], None] | None = release
         fields = tuple((name.lower(), value) for name, value in response.headers.raw)
         names = {name for name, _ in fields}
         http2 = response.extensions.get("http_version") == b"HTTP/2"
@@ -135,7 +136,7 @@ class _HttpAnswer:
     def head(self) -> Head:
         return self._head
 
-    async def body(self) -> AsyncIterator[bytes]:
+    async def body(self) -> AsyncGenerator[bytes]:
         stream = self._response.stream
         assert isinstance(stream, httpx.AsyncByteStream)
         try:
@@ -145,15 +146,15 @@ class _HttpAnswer:
             raise _translated(self._ask, error) from None
 
     async def aclose(self) -> None:
-        free, self._free = self._free, None
-        if free is None:
+        release, self._release = self._release, None
+        if release is None:
             return
         try:
             await self._response.aclose()
         except Exception as error:
             raise _translated(self._ask, error) from None
         finally:
-            free.release()
+            release()
 
 
 def _translated(ask: Ask, error: Exception) -> Error:
@@ -161,10 +162,13 @@ def _translated(ask: Ask, error: Exception) -> Error:
     log.debug("%s %s host: %r", ask.method, ask.host.value, error)
     # A target on the API may hold a secret, such as an invitation's token; those of the other hosts never do.
     what = "crates.io" if ask.host is Host.API else f"{ask.target} on the {ask.host.value} host of crates.io"
+    told: UpstreamError
     match error:
         case httpx.TimeoutException():
-            return Late(f"{what} did not answer in time; try again")
+            told = Late(f"{what} did not answer in time; try again")
         case httpx.ConnectError() | httpx.ProxyError():
-            return Faulty(f"{what} cannot be reached; see /readyz, and try again")
+            told = Faulty(f"{what} cannot be reached; see /readyz, and try again")
         case _:
-            return Faulty(f"{what} broke off or answered with something that is not HTTP; try again")
+            told = Faulty(f"{what} broke off or answered with something that is not HTTP; try again")
+    told.unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
+    return told

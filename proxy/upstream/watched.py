@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from proxy.errors import UpstreamError
+from proxy.errors import Busy, UpstreamError
 from proxy.model import Health, Host, State
 from proxy.upstream.base import Answer, Ask, Upstream
 
@@ -17,6 +17,8 @@ class WatchedUpstream:
     async def send(self, ask: Ask) -> Answer:
         try:
             answer = await self._inner.send(ask)
+        except Busy:
+            raise  # that is our doing
         except UpstreamError as error:
             self._faults[ask.host] = error.detail
             raise

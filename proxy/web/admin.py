@@ -60,8 +60,8 @@ class Purge:
             fields = (*fields, (b"allow", b"POST")) if error.status == 405 else fields
             await client.whole(error.status, fields, error_body(error.detail))
             return
-        purge = self._purging.changed if soft else self._purging.purge
-        await client.whole(200, _JSON, json.dumps({"purged": await purge(selection)}).encode())
+        purged = await self._purging.purge(selection, soft=soft)
+        await client.whole(200, _JSON, json.dumps({"purged": purged}).encode())
 
     def _admit(self, client: Client) -> None:
         if client.scope["method"] != "POST":
@@ -77,7 +77,7 @@ def parsed(body: bytes) -> tuple[Selection, bool]:
     """What to purge, and whether softly. Raises `Refused` (400) that says what is allowed."""
     try:
         asked: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused('the body must be JSON, such as {"crate": "serde"}') from None
     match asked:
         case {"crate": str(crate), **rest} if names.is_name(crate):
@@ -96,10 +96,8 @@ def parsed(body: bytes) -> tuple[Selection, bool]:
 
 async def _body(client: Client) -> bytes:
     body = b""
-    while True:
-        message = await client.receive()
-        body += bytes(message.get("body", b""))
+    async for piece in client.body():
+        body += piece
         if len(body) > _LARGEST:
             raise Refused(f"the body may have {_LARGEST} bytes", status=413)
-        if message["type"] == "http.disconnect" or not message.get("more_body"):
-            return body
+    return body

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from proxy.engine.downloads import Download, Downloads
 from proxy.engine.fill import PIECE, Fill
 from proxy.errors import Faulty
 from proxy.model import Headers, Host, Outcome
-from proxy.rules import addresses, conditional, directives, headers, ranges, verdicts
+from proxy.rules import addresses, bodies, conditional, directives, headers, ranges, verdicts
 from proxy.rules.endpoints import Endpoint, Kind
 from proxy.stores.base import Blob
 from proxy.web.messages import Client, error_body
@@ -35,7 +35,7 @@ async def outcome(
     if row.shielded:
         own = ((b"cache-control", verdicts.cache_control(found)), *own)
     if row.shielded and entry.status != 200:
-        body = entry.body if row.kind is Kind.JSON else error_body("crates.io has nothing here")
+        body = entry.body if bodies.reason(entry.body) else error_body("crates.io has nothing here")
         await client.whole(entry.status, (_JSON, _ANYONE, *own), body)
         return
     body, etag = entry.body, entry.etag
@@ -47,7 +47,7 @@ async def outcome(
         return
     fields = (*entry.headers, (b"etag", etag.encode("latin-1")), (b"accept-ranges", b"bytes"), *own)
     if row.kind is Kind.HTML:
-        fields = (*fields, *_SANDBOX)
+        fields = (*fields, *_SANDBOX, *_negotiated(request))
     if row.shielded and headers.value(fields, b"access-control-allow-origin") is None:
         fields = (*fields, _ANYONE)
     if headers.value(fields, b"date") is None:
@@ -81,6 +81,7 @@ async def _download(client: Client, request: Request, found: Download, *, by_che
     source, size = found.source, found.size
     fields: Headers = (
         *_TARBALL,
+        *_negotiated(request),
         (b"etag", etag.encode("ascii")),
         (b"age", b"%d" % found.age),
         # A plain URL may name other bytes one day: a version can be deleted and published anew.
@@ -112,6 +113,21 @@ async def _download(client: Client, request: Request, found: Download, *, by_che
         await client.streamed(200, fields, _pieces(source, 0, source.size))
 
 
+async def made(client: Client, request: Request, body: bytes, *fields: tuple[bytes, bytes]) -> None:
+    """Send JSON of our own making, which holds this proxy's address and is never stored."""
+    tag = directives.entity_tag(body)
+    fields = (_JSON, (b"cache-control", b"no-cache"), (b"etag", tag.encode("ascii")), _ANYONE, *fields)
+    if _unchanged(request, tag, None):
+        await client.whole(304, _without_content(fields), b"")
+    else:
+        await client.whole(200, fields, body)
+
+
+def _negotiated(request: Request) -> Headers:
+    """On the API the same URL answers a client that accepts JSON with `{"url"}`."""
+    return ((b"vary", b"accept"),) if request.path.startswith("/api/") else ()
+
+
 def _unchanged(request: Request, etag: str, modified: bytes | None) -> bool:
     return conditional.not_modified(request.get(b"if-none-match"), request.get(b"if-modified-since"), etag, modified)
 
@@ -132,7 +148,7 @@ def _without_content(fields: Headers) -> Headers:
     return tuple(item for item in fields if item[0] not in content)
 
 
-async def _pieces(source: Blob | Fill, start: int, stop: int) -> AsyncIterator[bytes]:
+async def _pieces(source: Blob | Fill, start: int, stop: int) -> AsyncGenerator[bytes]:
     while start < stop:
         piece = await source.read(start, min(PIECE, stop - start))
         if not piece:

@@ -1,20 +1,25 @@
-"""The Starlette application: the operators' routes, and everything else to `Dispatch`."""
+"""The application, of Starlette's routes: the operators', and everything else to `Dispatch`."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from starlette.applications import Starlette
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, Router
 
 from proxy import logs, wiring
+from proxy.errors import Error, Refused
+from proxy.rules import verdicts
 from proxy.settings import Settings
 from proxy.web.admin import Healthz, Purge, Readyz
 from proxy.web.dispatch import Dispatch, Site
-from proxy.web.messages import Receive, Scope, Send
+from proxy.web.messages import Client, Message, Receive, Scope, Send
+from proxy.web.request import REQUEST, Request
+
+log = logging.getLogger("proxy")
 
 
 class App:
@@ -25,25 +30,54 @@ class App:
         self._clock = clock
         self._directory = directory
         self._draining = False
-        self._starlette = Starlette(lifespan=self._lifespan)
+        # Without Starlette's middleware, which would answer what fails in words of its own.
+        self._router = Router(redirect_slashes=False, lifespan=self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._starlette(scope, receive, send)
+        if scope["type"] != "http":
+            await self._router(scope, receive, send)
+            return
+        client = Client(scope, receive, send)
+        try:
+            # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
+            request = Request.of(scope)
+        except Refused as error:
+            await client.error(error, verdicts.refused(error))
+            return
+        try:
+            await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
+        except Exception:
+            log.exception("a request failed inside this proxy")
+            if client.started:
+                client.abort()
+            else:
+                failed = Error("this proxy failed on that request; its log says how")
+                await client.error(failed, verdicts.refused(failed))
 
     def drain(self) -> None:
         """From now on `/readyz` says that this worker is about to stop."""
         self._draining = True
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, app: object) -> AsyncIterator[None]:
         async with wiring.opened(self._settings, self._directory, self._clock) as proxy:
-            app.router.routes += [
+            self._router.routes += [
                 Route("/healthz", Healthz()),
-                Route("/readyz", Readyz(proxy.checks, lambda: self._draining)),
+                Route("/readyz", Readyz(lambda: [*proxy.stores(), *proxy.upstream()], lambda: self._draining)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
             yield
+
+
+def _noted(client: Client, send: Send) -> Send:
+    """`send`, and whether it was used is noted: an answer that has started cannot become another."""
+
+    async def noted(message: Message) -> None:
+        client.started = True
+        await send(message)
+
+    return noted
 
 
 def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:

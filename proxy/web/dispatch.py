@@ -1,10 +1,10 @@
-"""From a request to the engine that answers it, by the kind of its row. Errors become answers here and nowhere else."""
+"""From a request to the engine that answers it, by the kind of its row; our errors become answers here."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -12,17 +12,15 @@ from proxy.engine.answers import Answers
 from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passage, Passing, head_downstream
 from proxy.engine.transparent import Transparent
-from proxy.errors import Error, Refused
-from proxy.model import Headers, Host, Outcome
-from proxy.rules import addresses, directives, endpoints, keys, paths, sparse, verdicts
-from proxy.rules.endpoints import Kind, Override
+from proxy.errors import ClientGone, Error, Refused
+from proxy.model import Host, Outcome
+from proxy.rules import addresses, endpoints, keys, paths, sparse, verdicts
+from proxy.rules.endpoints import Endpoint, Kind, Override
 from proxy.rules.routes import Match
 from proxy.upstream.base import Answer
 from proxy.web import answering
 from proxy.web.messages import Client, Receive, Scope, Send
-from proxy.web.request import Request
-
-log = logging.getLogger("proxy")
+from proxy.web.request import REQUEST, Request
 
 CONFIG = "/index/config.json"
 
@@ -51,22 +49,26 @@ class Dispatch:
         self._transparent = transparent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        client = Client(scope, receive, send)
+        client, request = Client(scope, receive, send), scope[REQUEST]
+        row: Endpoint | None = None
         try:
-            await self._answer(client, Request.of(scope))
+            if not request.reading and self._site.read_only:
+                raise Refused(f"this proxy only reads (access.read_only): {request.method} is refused", status=403)
+            if request.path == CONFIG and request.reading:
+                await self._config(client, request)
+                return
+            match = request.match()
+            row = match.endpoint
+            await self._answer(client, request, match)
+        except ClientGone:
+            client.abort()
         except Error as error:
-            await client.error(error)
-        except Exception:
-            log.exception("a request failed inside this proxy")
-            await client.error(Error("this proxy failed on that request; its log says how"))
+            if row is not None and not row.shielded:
+                await client.error(error, verdicts.PASSED, b"PASS")
+            else:
+                await client.error(error, verdicts.refused(error))
 
-    async def _answer(self, client: Client, request: Request) -> None:
-        if not request.reading and self._site.read_only:
-            raise Refused(f"this proxy only reads (access.read_only): {request.method} is refused", status=403)
-        if request.path == CONFIG and request.reading:
-            await self._config(client, request)
-            return
-        match = request.match()
+    async def _answer(self, client: Client, request: Request, match: Match) -> None:
         match match.endpoint.kind:
             case Kind.JSON | Kind.INDEX | Kind.HTML:
                 await self._read(client, request, match)
@@ -82,14 +84,7 @@ class Dispatch:
                 assert_never(never)
 
     async def _config(self, client: Client, request: Request) -> None:
-        body = sparse.config(self._base(request))
-        fields: Headers = (
-            (b"content-type", b"application/json"),
-            (b"cache-control", b"no-cache"),
-            (b"etag", directives.entity_tag(body).encode("ascii")),
-            (b"access-control-allow-origin", b"*"),
-        )
-        await client.whole(200, fields, body)
+        await answering.made(client, request, sparse.config(self._base(request)))
 
     async def _read(self, client: Client, request: Request, match: Match) -> None:
         row = match.endpoint
@@ -121,13 +116,7 @@ class Dispatch:
     async def _url(self, client: Client, request: Request, target: str) -> None:
         """Where crates.io would name its static host, name this proxy; nobody upstream need be asked for that."""
         body = json.dumps({"url": f"{self._base(request)}/files{target}"}, separators=(",", ":")).encode()
-        fields: Headers = (
-            (b"content-type", b"application/json"),
-            (b"cache-control", b"no-cache"),
-            (b"vary", b"accept"),
-            (b"access-control-allow-origin", b"*"),
-        )
-        await client.whole(200, fields, body)
+        await answering.made(client, request, body, (b"vary", b"accept"))
 
     async def _transparently(self, client: Client, request: Request, match: Match) -> None:
         read = keys.read(match, endpoints.Policy())
@@ -149,38 +138,25 @@ class Dispatch:
             await answer.aclose()
 
     def _redirected(self, request: Request, item: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        """A Location on one of the configured hosts leads here, where this proxy knows what it is called."""
         if item[0] != b"location":
             return item
-        location = item[1].decode("latin-1")
-        if not location.startswith(tuple(self._site.origins.values())):
-            return item
-        found = addresses.rewritten(location, self._site.origins, self._base(request))
-        return item if found is None else (b"location", found.encode("latin-1"))
+        with contextlib.suppress(Refused):
+            base = self._base(request)
+            found = addresses.rewritten(item[1].decode("latin-1"), self._site.origins, base)
+            return item if found is None else (b"location", found.encode("latin-1"))
+        return item
 
     def _base(self, request: Request) -> str:
         return addresses.base(self._site.public_url, self._site.hosts, request.scheme, request.get(b"host") or b"")
 
 
-class ClientGone(Error):
-    """The client broke off while it was sending its request."""
-
-    status = 400
-
-
 def _passage(client: Client, request: Request, match: Match) -> Passage:
-    body = _body(client) if request.has_body else None
+    if request.reading:  # a body of a read has no meaning (RFC 9110 section 9.3.1) and goes nowhere
+        fields = tuple(item for item in request.headers if item[0] not in (b"content-length", b"content-type"))
+        return Passage(match, request.method, paths.target(request.path, request.query), fields)
+    body = client.body() if request.has_body else None
     return Passage(match, request.method, paths.target(request.path, request.query), request.headers, body)
-
-
-async def _body(client: Client) -> AsyncIterator[bytes]:
-    while True:
-        message = await client.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone("the client broke off while it was sending")
-        if message.get("body"):
-            yield message["body"]
-        if not message.get("more_body"):
-            return
 
 
 def _version(match: Match) -> dict[str, str]:

@@ -2,69 +2,100 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from typing import Any
 
-from proxy.errors import Error
+from proxy.errors import ClientGone, Error
 from proxy.model import Headers
-from proxy.rules import directives, verdicts
+from proxy.rules import directives
+from proxy.rules import headers as headers_
+
+log = logging.getLogger("proxy")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-ABORT = "crates-proxy.abort"
-"""Scope extension of this server's protocol: a callable that breaks the connection off without a word."""
+ABORT, GONE = "crates-proxy.abort", "crates-proxy.gone"
+"""Scope extensions of this server's protocol: to break an answer off, and to ask whether its client has left."""
 
 
-@dataclass(frozen=True, slots=True)
 class Client:
     """One request's way back to its client."""
 
-    scope: Scope
-    receive: Receive
-    send: Send
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.started = False
+        self._receive = receive
+        self._send = send
 
     @property
     def head_only(self) -> bool:
         return bool(self.scope["method"] == "HEAD")
 
+    async def body(self) -> AsyncGenerator[bytes]:
+        """What the client sends, as it comes. Raises `ClientGone` where it breaks off."""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone("the client broke off while it was sending")
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body"):
+                return
+
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer whose body is at hand. To HEAD its length alone is told."""
-        if status not in (204, 304) and not any(name == b"content-length" for name, _ in headers):
+        if headers_.value(headers, b"content-length") is None:
             headers = (*headers, (b"content-length", b"%d" % len(body)))
-        await self.send({"type": "http.response.start", "status": status, "headers": dated(headers)})
-        await self.send({"type": "http.response.body", "body": b"" if self.head_only else body})
+        await self._start(status, headers)
+        await self._send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
-    async def streamed(self, status: int, headers: Headers, pieces: AsyncIterator[bytes]) -> None:
-        """Send a body as it comes. Where it fails after the start, the connection is broken off."""
-        await self.send({"type": "http.response.start", "status": status, "headers": dated(headers)})
+    async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[bytes]) -> None:
+        """Send a body as it comes, until its client leaves. Where it fails, the connection is broken off."""
+        gone = self.scope["extensions"][GONE]
+        await self._start(status, headers)
         try:
-            async for piece in pieces:
-                await self.send({"type": "http.response.body", "body": piece, "more_body": True})
-        except Error:
-            self.scope["extensions"][ABORT]()
+            async with contextlib.aclosing(pieces):
+                async for piece in pieces:
+                    await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+                    if gone():
+                        return
+        except (Error, OSError) as error:
+            log.debug("an answer was broken off: %s", error)
+            self.abort()
             return
-        await self.send({"type": "http.response.body", "body": b""})
+        await self._send({"type": "http.response.body", "body": b""})
 
-    async def error(self, error: Error) -> None:
+    async def error(self, error: Error, cache_status: bytes, verdict: bytes = b"MISS") -> None:
         """Send an error in crates.io's own form, which cargo shows to its user."""
         headers: Headers = (
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-store"),
             (b"access-control-allow-origin", b"*"),
-            (b"cache-status", verdicts.refused(error)),
-            (b"x-cache", b"MISS"),
+            (b"cache-status", cache_status),
+            (b"x-cache", verdict),
         )
         if error.retry_after is not None:
             headers = (*headers, (b"retry-after", b"%d" % error.retry_after))
         if error.status == 405:
             headers = (*headers, (b"allow", b"GET, HEAD"))
         await self.whole(error.status, headers, error_body(error.detail))
+
+    def abort(self) -> None:
+        """Break the answer off: what has been sent of it stands, and the client sees that it is not the whole."""
+        self.scope["extensions"][ABORT]()
+
+    async def _start(self, status: int, headers: Headers) -> None:
+        if status in (204, 304):  # they have no body, whatever length upstream gave (RFC 9110 section 8.6)
+            headers = tuple(item for item in headers if item[0] != b"content-length")
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": dated(headers)})
 
 
 def error_body(detail: str) -> bytes:
@@ -73,6 +104,6 @@ def error_body(detail: str) -> bytes:
 
 def dated(headers: Headers) -> Headers:
     """With a Date, which an origin and a cache have to send (RFC 9110 section 6.6.1)."""
-    if any(name == b"date" for name, _ in headers):
+    if headers_.value(headers, b"date") is not None:
         return headers
     return ((b"date", directives.date(int(time.time()))), *headers)

@@ -11,6 +11,8 @@ from proxy.rules.routes import Match
 from proxy.rules.wishes import Wish
 from proxy.web.messages import Scope
 
+REQUEST = "crates-proxy.request"
+"""Where the scope holds it once it is read."""
 LONGEST_TARGET = 16 * 1024
 """Bytes; its canonical form may have three times as many, and httpx takes 64 KiB."""
 

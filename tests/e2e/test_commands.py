@@ -156,6 +156,16 @@ def test_purge_without_a_server_works_on_the_stores_and_needs_to_be_told_what(tm
         assert done.returncode == 2 and done.stderr, arguments
 
 
+def test_a_purge_that_does_not_reach_everything_says_so_with_exit_1(tmp_path: Path) -> None:
+    settings = {
+        "CRATES_PROXY_CACHE__DIR": str(tmp_path / "cache"),
+        "CRATES_PROXY_REDIS__URL": "redis://:hidden@127.0.0.1:1",
+    }
+    done = ran("purge", "--all", settings=settings, home=tmp_path)
+    assert done.returncode == 1
+    assert "redis" in done.stderr and "hidden" not in done.stderr
+
+
 def test_config_prints_what_is_in_force_and_hides_secrets(tmp_path: Path) -> None:
     file = tmp_path / "proxy.toml"
     file.write_text('[server]\nport = 9000\n[access]\nadmin_token = "very-secret"\n')

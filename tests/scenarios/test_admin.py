@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,6 @@ def test_a_soft_purge_deletes_nothing_but_asks_afresh_and_still_serves_when_upst
 
 
 def test_a_purge_during_a_fetch_wins_over_its_result(upstream: Upstream, tmp_path: Path) -> None:
-    import concurrent.futures
-
     with proxied(upstream, tmp_path, access__admin_token=TOKEN) as proxy:
         upstream.hold("api")
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -114,5 +113,10 @@ def test_where_no_token_is_set_nobody_can_purge_over_http(proxy: Proxied) -> Non
 def test_what_cannot_be_purged_is_told(asked: object, upstream: Upstream, tmp_path: Path) -> None:
     with proxied(upstream, tmp_path, access__admin_token=TOKEN) as proxy:
         assert purge(proxy, asked)[0] == 400
+        nested = proxy.client.post(
+            f"{proxy.url}/-/purge", content="[" * 60000, headers={"authorization": f"Bearer {TOKEN}"}
+        )
+        assert nested.status_code == 400
         assert proxy.get("/-/purge").status_code == 405
         assert proxy.get("/-/other").status_code == 404
+        assert proxy.ask("POST", "/-%2Fpurge", authorization=f"Bearer {TOKEN}").status_code == 400

@@ -46,6 +46,7 @@ def test_config_json_is_our_own_and_costs_upstream_nothing(proxy: Proxied, upstr
     }
     assert answer.headers["cache-control"] == "no-cache"
     assert proxy.get("/index/config.json", if_none_match='"x"').status_code == 200
+    assert proxy.get("/index/config.json", if_none_match=answer.headers["etag"]).status_code == 304
     assert not upstream.asked()
 
 
@@ -236,6 +237,7 @@ def test_a_route_without_times_of_ours_is_stored_where_upstreams_headers_let_it(
 def test_redirects_to_configured_hosts_lead_back_here(proxy: Proxied, upstream: Upstream) -> None:
     for location, here in (
         (f"{upstream.static}/crates/x.crate", f"{proxy.url}/files/crates/x.crate"),
+        (f"{upstream.static}@elsewhere.example/", f"{upstream.static}@elsewhere.example/"),
         ("https://elsewhere.example/", "https://elsewhere.example/"),
     ):
         upstream.heal()
@@ -251,3 +253,52 @@ def test_nothing_that_a_client_or_upstream_does_is_logged_as_an_error(
     for path in ("/api/v1/crates/leaf/1.0.0/download", CRATE, "/api/v1/me", "/%zz"):
         proxy.get(path)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_304_and_a_204_of_upstreams_pass_without_the_length_they_may_carry(
+    proxy: Proxied, upstream: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    for status in (304, 204):
+        upstream.heal()
+        upstream.fault("api", faults.Status(status, (("content-length", "25"),), b""))
+        answer = proxy.get("/api/v1/me", if_none_match='"x"')
+        assert (answer.status_code, answer.content) == (status, b"")
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_body_of_a_read_goes_nowhere(proxy: Proxied, upstream: Upstream) -> None:
+    for path in ("/api/v1/me", "/api/v1/something/new", CRATE):
+        proxy.client.request("GET", proxy.url + path, content=b"12345")
+    assert [asked.body_length for asked in upstream.asked()] == [0, 0, 0]
+
+
+def test_an_error_on_a_route_that_passes_says_that_it_passed(proxy: Proxied, upstream: Upstream) -> None:
+    upstream.stop()
+    for method, path in (("GET", "/api/v1/me"), ("PUT", "/api/v1/crates/new")):
+        answer = proxy.ask(method, path)
+        assert (answer.status_code, answer.headers["x-cache"]) == (502, "PASS")
+        assert answer.headers["cache-status"] == "crates-proxy; fwd=bypass"
+
+
+def test_a_404_that_is_no_json_is_told_as_json(proxy: Proxied, upstream: Upstream) -> None:
+    upstream.fault("api", faults.Status(404, (("content-type", "text/html"),), b"<html>gone</html>"))
+    assert proxy.get(CRATE).json() == {"errors": [{"detail": "crates.io has nothing here"}]}
+
+
+def test_answers_that_depend_on_accept_say_so(proxy: Proxied) -> None:
+    for path in ("/api/v1/crates/leaf/1.0.0/download", "/api/v1/crates/leaf/1.0.0/readme"):
+        for accept in ("*/*", "application/json"):
+            assert "accept" in proxy.get(path, accept=accept).headers["vary"]
+
+
+def test_a_coding_that_was_not_asked_for_is_refused(proxy: Proxied, upstream: Upstream) -> None:
+    upstream.fault("", faults.Gzip())
+    for path in (CRATE, INDEX, "/api/v1/crates/leaf/1.0.0/readme"):
+        assert proxy.get(path).status_code == 502
+
+
+def test_a_query_is_in_no_log(proxy: Proxied, upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
+    upstream.stop()
+    proxy.get("/api/v1/crates?q=a-secret-project")
+    assert caplog.records
+    assert not any("a-secret-project" in record.getMessage() for record in caplog.records if record.name != "httpx")

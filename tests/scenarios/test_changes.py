@@ -138,6 +138,43 @@ def test_private_reads_carry_the_callers_credentials_and_are_never_stored(proxy:
     assert [asked.header("cookie") for asked in upstream.asked()] == [cookie, cookie, ""]
 
 
+def test_clients_that_leave_in_mid_answer_leave_nothing_behind(proxy: Proxied, upstream: Upstream) -> None:
+    """More of them than there are connections upstream: were theirs not closed, the next client would wait."""
+    upstream.fault("api GET /api/v1/me", faults.Endless())
+    address = urlsplit(proxy.url)
+    for _ in range(20):
+        with socket.create_connection((address.hostname or "", address.port or 0), timeout=5) as leaver:
+            leaver.sendall(b"GET /api/v1/me HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert leaver.recv(65536).startswith(b"HTTP/1.1 403 ")
+    upstream.heal()
+    assert proxy.get("/api/v1/me").status_code == 403
+
+
+def test_uploads_that_dawdle_keep_nobody_from_reading(proxy: Proxied) -> None:
+    address = urlsplit(proxy.url)
+    dawdlers = []
+    for _ in range(40):
+        dawdler = socket.create_connection((address.hostname or "", address.port or 0), timeout=5)
+        dawdler.sendall(b"PUT /api/v1/crates/new HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\nx")
+        dawdlers.append(dawdler)
+    assert proxy.get(CRATE).status_code == 200
+    assert proxy.get("/api/v1/me").status_code == 403
+    for dawdler in dawdlers:
+        dawdler.close()
+
+
+def test_a_change_that_never_went_out_changes_nothing_here(filled: Proxied, upstream: Upstream) -> None:
+    address = urlsplit(filled.url)
+    filled.clock.now += 5
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=5) as leaver:
+        leaver.sendall(b"PUT /api/v1/crates/leaf/owners HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nx")
+        upstream.wait_for(1, host="index")
+    upstream.stop()
+    assert filled.client.delete(filled.url + YANK, headers=AUTH).status_code == 502
+    filled.clock.now += 0.1
+    assert filled.get(CRATE).headers["x-cache"] == "HIT"
+
+
 def test_public_reads_carry_nothing_of_the_client(proxy: Proxied, upstream: Upstream) -> None:
     answer = proxy.get(
         "/api/v1/crates/leaf/owners",

@@ -1,0 +1,86 @@
+"""The path of a read where the order of what happens at the same time matters."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.engine.answers import Answers, Hot
+from proxy.engine.changes import Changes
+from proxy.model import Health, Invalidation, Selection, State, Verdict
+from proxy.rules import endpoints, keys, routes
+from proxy.rules.endpoints import Kind
+from proxy.stores.memory import Memory
+from proxy.upstream.base import Answer, Ask
+from tests.engine.fakes import FakeUpstream
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/api/v1/crates/leaf/1.0.0/dependencies"
+
+
+class SlowStore:
+    """A store in memory; `meanwhile` happens while a value of an entry is being read."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.meanwhile: list[Invalidation] = []
+        self.hear: list[Changes] = []
+
+    async def get(self, key: str) -> bytes | None:
+        if key.startswith("dependencies "):
+            for invalidation in self.meanwhile:
+                self.hear[0].hear(invalidation)
+        return self.values.get(key)
+
+    async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
+        self.values[key] = value
+
+    async def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+    async def purge(self, selection: Selection) -> int:
+        return 0
+
+    async def count(self, selection: Selection) -> int:
+        return 0
+
+    async def health(self) -> Health:
+        return Health("slow", State.OK)
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("soft", [True, False])
+async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> None:
+    now = [1000.0]
+    store, memory, negatives = SlowStore(), Memory[Hot](1 << 20), Memory[Hot](1 << 20)
+    changes = Changes(store, keep=1.0, tiers=(memory, negatives))
+    store.hear.append(changes)
+    upstream = FakeUpstream(b'{"dependencies":[]}')
+    answers = Answers(
+        memory=memory,
+        negatives=negatives,
+        stores={Kind.JSON: store},
+        keep={Kind.JSON: None},
+        upstream=upstream,
+        changes=changes,
+        clock=lambda: now[0],
+        observe=lambda what, happened: None,
+    )
+    match = routes.match("GET", PATH, ())
+    read = keys.read(match, endpoints.policy(match.endpoint, ()))
+    assert (await answers.get(read)).verdict is Verdict.MISS
+    memory.clear()
+    now[0] += 10
+    store.meanwhile = [Invalidation(Selection(crate="leaf"), soft=soft, at=now[0])]
+    now[0] += 1
+    assert (await answers.get(read)).verdict is Verdict.MISS, "the copy from before the announcement is not fresh"
+    assert upstream.asked == 2
+    await answers.aclose()
+
+
+def test_the_fakes_have_the_shape_of_what_they_stand_for() -> None:
+    ask: Ask = Ask(endpoints.BY_NAME["index"].host, "GET", "/")
+    answer: Answer = FakeUpstream(b"{}").answer
+    assert ask.body is None and answer.head.status == 200

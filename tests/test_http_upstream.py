@@ -1,0 +1,144 @@
+"""The adapter to crates.io's hosts: what it sends, what it repeats, and what becomes of every fault."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from proxy.errors import Error, Faulty, Late
+from proxy.model import Host
+from proxy.upstream.base import Answer, Ask
+from proxy.upstream.http import CONNECTIONS, HttpUpstream
+from tests.upstream import Upstream, faults
+
+pytestmark = pytest.mark.anyio
+LEAF = Ask(Host.INDEX, "GET", "/le/af/leaf")
+
+
+@pytest.fixture
+def crates() -> Iterator[Upstream]:
+    with Upstream.running() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def adapter(crates: Upstream, patience: float = 5.0) -> AsyncIterator[HttpUpstream]:
+    upstream = HttpUpstream(
+        {Host.API: crates.api, Host.INDEX: crates.index, Host.STATIC: crates.static},
+        user_agent="crates-proxy/0 (tests@example.org)",
+        connect_timeout=2,
+        patience=patience,
+    )
+    try:
+        yield upstream
+    finally:
+        await upstream.aclose()
+
+
+async def read(answer: Answer) -> bytes:
+    try:
+        return b"".join([piece async for piece in answer.body()])
+    finally:
+        await answer.aclose()
+
+
+async def test_a_request_carries_what_it_was_given_and_who_we_are(crates: Upstream) -> None:
+    async with adapter(crates) as upstream:
+        ask = Ask(Host.INDEX, "GET", "/le/af/leaf", ((b"accept", b"*/*"),))
+        assert await read(await upstream.send(ask)) == crates.registry.index_file("leaf")
+    (asked,) = crates.asked()
+    assert {name for name, _ in asked.headers} == {"host", "accept", "user-agent"}
+    assert asked.header("user-agent") == "crates-proxy/0 (tests@example.org)"
+
+
+async def test_cookies_are_not_kept_and_redirects_not_followed(crates: Upstream) -> None:
+    crates.fault("index", faults.Status(302, (("set-cookie", "a=b"), ("location", crates.static)), b""))
+    async with adapter(crates) as upstream:
+        for _ in range(2):
+            answer = await upstream.send(LEAF)
+            assert answer.head.status == 302
+            await answer.aclose()
+    assert [asked.header("cookie") for asked in crates.asked()] == ["", ""]
+    assert not crates.asked(host="static")
+
+
+async def test_a_read_on_a_connection_that_upstream_had_closed_is_repeated_once(crates: Upstream) -> None:
+    async with adapter(crates) as upstream:
+        await read(await upstream.send(LEAF))
+        crates.fault("index", faults.Reset(), times=1)
+        assert await read(await upstream.send(LEAF)) == crates.registry.index_file("leaf")
+    assert len(crates.asked()) == 3
+
+
+async def test_a_read_that_fails_on_a_new_connection_is_not_repeated(crates: Upstream) -> None:
+    crates.fault("index", faults.Reset())
+    async with adapter(crates) as upstream:
+        with pytest.raises(Faulty):
+            await upstream.send(LEAF)
+    assert len(crates.asked()) == 1
+
+
+async def test_a_change_is_never_repeated(crates: Upstream) -> None:
+    change = Ask(Host.API, "DELETE", "/api/v1/crates/leaf/1.0.0/yank")
+    async with adapter(crates) as upstream:
+        await read(await upstream.send(Ask(Host.API, "GET", "/api/v1/summary")))
+        crates.fault("api DELETE", faults.Reset())
+        with pytest.raises(Faulty):
+            await upstream.send(change)
+    assert len(crates.asked(method="DELETE")) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (faults.Reset(), Faulty),
+        (faults.Garbage(), Faulty),
+        (faults.Truncate(faults.At.HEAD), Faulty),
+        (faults.Truncate(faults.At.MIDDLE), Faulty),
+        (faults.Truncate(faults.At.LAST_CHUNK), Faulty),
+        (faults.Length(1), Faulty),
+        (faults.Reset(after=10), Faulty),
+        (faults.Stall(), Late),
+        (faults.Stall(head=True), Late),
+    ],
+    ids=repr,
+)
+async def test_every_fault_is_told_without_foreign_words_and_gives_its_connection_back(
+    fault: faults.Fault, error: type[Error], crates: Upstream
+) -> None:
+    crates.fault("index", fault)
+    async with adapter(crates, patience=0.2) as upstream:
+        for _ in range(CONNECTIONS + 1 if error is Faulty else 2):
+            with pytest.raises(error) as raised:
+                await read(await upstream.send(LEAF))
+            assert "/le/af/leaf" in raised.value.detail
+            assert "Error" not in raised.value.detail and "httpx" not in raised.value.detail
+        crates.heal()
+        assert await read(await upstream.send(LEAF)) == crates.registry.index_file("leaf")
+
+
+async def test_nobody_listening_is_told_as_such(crates: Upstream) -> None:
+    crates.stop()
+    async with adapter(crates) as upstream:
+        with pytest.raises(Faulty, match="cannot be reached"):
+            await upstream.send(LEAF)
+
+
+async def test_a_target_on_the_api_may_hold_a_secret_and_is_not_told(crates: Upstream) -> None:
+    crates.stop()
+    async with adapter(crates) as upstream:
+        with pytest.raises(Faulty) as raised:
+            await upstream.send(Ask(Host.API, "PUT", "/api/v1/confirm/secret-token"))
+    assert "secret-token" not in raised.value.detail
+
+
+async def test_who_finds_every_connection_busy_waits_and_then_is_told(crates: Upstream) -> None:
+    async with adapter(crates, patience=0.2) as upstream:
+        held = [await upstream.send(LEAF) for _ in range(CONNECTIONS)]
+        with pytest.raises(Late):
+            await upstream.send(LEAF)
+        for answer in held:
+            await answer.aclose()
+        await read(await upstream.send(LEAF))
