@@ -23,7 +23,8 @@ class Line:
         self._socket = self._bound(port)
         self.port: int = self._socket.getsockname()[1]
         self._server: asyncio.Server | None = None
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._open: set[asyncio.Task[None]] = set()
+        self._transports: set[asyncio.WriteTransport] = set()
 
     @property
     def url(self) -> str:
@@ -37,32 +38,36 @@ class Line:
         return made
 
     async def open(self, exchange: Exchange) -> None:
-        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await self._converse(exchange, reader, writer)
+        def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # At once, not when a task gets its turn: a line that is cut meanwhile must know of it.
+            self._transports.add(writer.transport)
+            task = asyncio.get_running_loop().create_task(self._converse(exchange, reader, writer))
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
 
         if self._server is None:
             self._server = await asyncio.start_server(converse, sock=self._socket, backlog=1024)
 
     async def cut(self) -> None:
         """Stops listening and drops every connection; the port stays bound."""
-        if self._server is None:
-            return
-        self._server.close()
-        self._server = None
-        self._socket = self._bound(self.port)
-        for task, writer in list(self._open.items()):
-            writer.transport.abort()
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            self._socket = self._bound(self.port)
+        for _ in range(20):  # who was accepted just now begins some turns of the loop later, and then ends
+            for transport in self._transports:  # also of those that have said all and are still sending it
+                transport.abort()
+            for task in self._open:
+                task.cancel()
+            await asyncio.gather(*self._open, return_exceptions=True)
+            await asyncio.sleep(0)
+        self._transports.clear()
 
     def give_up(self) -> None:
         """Lets go of the port."""
         self._socket.close()
 
     async def _converse(self, exchange: Exchange, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open[task] = writer
         try:
             async for request in requests(self.host, reader, writer):
                 if not await self._perform(await exchange(request), writer):
@@ -72,7 +77,6 @@ class Line:
         except (ConnectionError, asyncio.CancelledError):
             pass  # the client left, or the line was cut
         finally:
-            del self._open[task]
             writer.close()
 
     async def _perform(self, steps: Iterator[Step], writer: asyncio.StreamWriter) -> bool:
