@@ -55,6 +55,7 @@ class Upstream(_Section):
     contact: Annotated[str, _CONTACT]
     connect_timeout: Annotated[float, values.TIMEOUT]
     read_timeout: Annotated[float, values.TIMEOUT]
+    stale_after: Annotated[float, values.DURATION]
     proxy: Annotated[str, urls.PROXY_URL] = Field(repr=False)
     ca_file: Annotated[str, values.PATH]
     offline: Annotated[bool, values.FLAG]
@@ -130,7 +131,6 @@ PLANNED: Mapping[str, Kind] = {
     "upstream.burst": values.whole(1, 1000),
     "upstream.window_requests": values.whole(1, 1_000_000),
     "upstream.max_wait": values.DURATION,
-    "upstream.stale_after": values.DURATION,
     "upstream.renew_ceiling": values.DURATION,
     "upstream.follow_feed": values.FLAG,
     "cache.pinned": values.several(values.PATH, "a list of paths"),

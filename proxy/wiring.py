@@ -78,7 +78,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         changes = Changes(stores.marks, keep=settings.cache.keep, tiers=(memory, negatives))
         holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=stores.blobs)
         stack.push_async_callback(holdings.aclose)
-        fleet = await _fleet(settings, directory, holdings.hear, changes.forget, stack)
+        fleet, machine = await _fleets(settings, directory, holdings.hear, changes.forget, stack)
         purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
         upstream = WatchedUpstream(_upstream(settings, stack))
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
@@ -93,14 +93,17 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
             upstream=upstream,
             changes=changes,
+            fleet=fleet,
             clock=clock,
             observe=observe,
+            stale_after=settings.upstream.stale_after,
             offline=settings.upstream.offline,
         )
         stack.push_async_callback(answers.aclose)
         downloads = Downloads(
             answers=answers,
             blobs=stores.blobs,
+            fleet=machine,
             upstream=upstream,
             index_policy=_policy(settings, "index"),
             missing_ttl=_policy(settings, "download").negative_ttl,
@@ -185,16 +188,20 @@ async def _stores(
     return _Stores(client, Mirrored(redis("index"), index), redis("mark"), blobs, [index])
 
 
-async def _fleet(
+async def _fleets(
     settings: Settings, directory: Path, hear: Listener, lost: Lost, stack: contextlib.AsyncExitStack
-) -> Fleet:
-    fleet: Fleet
-    if settings.redis.url:
-        fleet = await RedisFleet.opened(settings.redis.url, settings.redis.prefix, hear, lost)
-    else:
-        fleet = await LocalFleet.opened(directory, hear, lost)
-    stack.push_async_callback(fleet.aclose)
-    return fleet
+) -> tuple[Fleet, Fleet]:
+    """The fleet that shares the stores, and the processes of this machine that share `cache.dir`: without Redis
+    they are the same. What is announced is announced to the first."""
+    if not settings.redis.url:
+        local = await LocalFleet.opened(directory, hear, lost)
+        stack.push_async_callback(local.aclose)
+        return local, local
+    machine = await LocalFleet.opened(directory, lambda _: None, lambda: None)
+    stack.push_async_callback(machine.aclose)
+    replicas = await RedisFleet.opened(settings.redis.url, settings.redis.prefix, hear, lost)
+    stack.push_async_callback(replicas.aclose)
+    return replicas, machine
 
 
 def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:

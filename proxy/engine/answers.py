@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from proxy.engine.changes import Changes
-from proxy.engine.flight import Flights
-from proxy.errors import Declined, Error, Faulty, Offline, Refused, UpstreamError
+from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
+from proxy.errors import Declined, Error, Faulty, Late, Offline, Refused, UpstreamError
+from proxy.fleet.base import Fleet
 from proxy.model import Entry, Head, Headers, Mark, Outcome, Verdict
 from proxy.rules import bodies, directives, freshness
 from proxy.rules.endpoints import Kind
@@ -56,12 +57,15 @@ class Answers:
         keep: Mapping[Kind, float | None],
         upstream: Upstream,
         changes: Changes,
+        fleet: Fleet,
         clock: Callable[[], float],
         observe: Observer,
+        stale_after: float,
         offline: bool = False,
     ) -> None:
         """`negatives` holds the 404s, apart from the rest and in memory only, so that a flood of names that do
         not exist pushes nothing out. `keep`: seconds for which a store keeps an entry of that kind, None for ever.
+        `stale_after`: seconds that upstream may take to begin an answer where there is a copy to serve instead.
         """
         self._memory = memory
         self._negatives = negatives
@@ -69,15 +73,19 @@ class Answers:
         self._keep = keep
         self._upstream = upstream
         self._changes = changes
+        self._fleet = fleet
         self._clock = clock
         self._observe = observe
+        self._stale_after = stale_after
         self._offline = offline
         self._flights: Flights[Outcome] = Flights()
+        self._begun: set[str] = set()  # keys that upstream has begun to answer
 
-    async def get(self, read: Read) -> Outcome:
+    async def get(self, read: Read, *, patient: bool = False) -> Outcome:
         """Answer a read: from memory, from a store, or by one request upstream for all who ask meanwhile.
 
-        Raises `Declined`, `Faulty`, `Late` or `Offline` where there is nothing to serve.
+        `patient`: wait for upstream, however slow, rather than be content with a stale copy. Raises `Declined`,
+        `Faulty`, `Late` or `Offline` where there is nothing to serve.
         """
         now = self._clock()
         hot = self._memory.get(read.key) or self._negatives.get(read.key)
@@ -96,15 +104,48 @@ class Answers:
             case Decision.FRESH | Decision.STALE_WHILE_REVALIDATE | Decision.REVALIDATE | Decision.ABSENT:
                 if read.only_if_cached:
                     raise Refused(UNAVAILABLE, status=504)
-                outcome, collapsed = await self._flights.join(read.key, lambda: self._load(read))
-                return replace(outcome, collapsed=True) if collapsed else outcome
+                return await self._join(read, None if patient else entry)
         assert_never(decision)
 
     async def aclose(self) -> None:
         await self._flights.aclose()
 
+    async def _join(self, read: Read, copy: Entry | None) -> Outcome:
+        stale = Meanwhile(self._stale_after, lambda: self._unanswered(read)) if copy is not None else None
+        try:
+            outcome, collapsed = await self._flights.join(
+                read.key, lambda: self._load(read), patience=FIRST_BYTE, meanwhile=stale
+            )
+        except TimeoutError:
+            raise Late(f"{read.target} could not be had from crates.io within {FIRST_BYTE:.0f} s; try again") from None
+        return replace(outcome, collapsed=True) if collapsed else outcome
+
+    async def _unanswered(self, read: Read) -> Outcome | None:
+        """The stored copy, where upstream has not begun to answer and the copy may be served."""
+        if read.key in self._begun:
+            return None
+        entry, mark = await self._stored(read)
+        now = self._clock()
+        if entry is None or not freshness.may_serve_on_error(entry, read.policy, now, mark.changed):
+            return None
+        return self._stale(read, entry, mark, now, detail="stale-if-error")
+
     async def _load(self, read: Read) -> Outcome:
-        """The flight: look again, ask upstream, store. What fails becomes a stale answer where one may be served."""
+        """The flight, in turn with the other members of the fleet. What one has stored the others find; where it
+        failed or must not be stored, each has one attempt."""
+        if self._offline:
+            return await self._look_and_ask(read)
+        try:
+            async with self._fleet.lease(read.key, TURN) as lease:
+                outcome = await self._look_and_ask(read)
+                if outcome.stored or outcome.verdict is Verdict.HIT:
+                    lease.done()
+                return outcome
+        finally:
+            self._begun.discard(read.key)
+
+    async def _look_and_ask(self, read: Read) -> Outcome:
+        """Look again, ask upstream, store. What fails becomes a stale answer where one may be served."""
         entry, mark = await self._stored(read)
         now = self._clock()
         decision = freshness.decide(entry, read.policy, now, changed=mark.changed, no_cache=read.no_cache)
@@ -149,6 +190,7 @@ class Answers:
         accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
         fields = ((b"accept", accept), (b"accept-encoding", b"identity"), *conditions)
         answer = await self._upstream.send(Ask(read.endpoint.host, "GET", read.target, fields))
+        self._begun.add(read.key)
         try:
             pieces, size = [], 0
             async for piece in answer.body():

@@ -2,18 +2,26 @@
 
 The fill belongs to no client. Its newest piece is held back until the checksum of the whole is known and the file
 is published, so that bytes which turn out wrong never leave as a complete answer.
+
+Of the processes that share a store one fetches and tells the others how far it is; they read along in its file.
+When it fails or dies the next one fetches from the start, and those who have bytes already go on only where the
+new bytes are the same.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 
+from proxy.engine.flight import TURN
+from proxy.engine.held import HeldSpool
 from proxy.errors import Declined, Error, Faulty
+from proxy.fleet.base import Fleet, Lease
 from proxy.model import Crate, Head, Host
 from proxy.rules import keys
 from proxy.rules.digest import Digest
-from proxy.stores.base import Blob, BlobStore, Observer, Spool
+from proxy.stores.base import Blob, BlobStore, Observer, Spool, Trail
 from proxy.upstream.base import Ask, Upstream
 
 PIECE = 256 * 1024
@@ -22,12 +30,14 @@ PIECE = 256 * 1024
 
 class Fill:
     """One tarball being fetched. `size` is what upstream announced, None while or where that is unknown.
+    `fetched`: whether this process has asked upstream for it.
 
     Each reader calls `enter` once and `leave` once.
     """
 
     def __init__(self, crate: Crate, sha256: str, *, largest: int) -> None:
         self.size: int | None = None
+        self.fetched = False
         self._crate = crate
         self._sha256 = sha256
         self._largest = largest
@@ -36,25 +46,37 @@ class Fill:
         self._error: Error | None = None
         self._spool: Spool | None = None
         self._blob: Blob | None = None
+        self._trails: dict[str, Trail] = {}
+        self._source: Blob | Spool | Trail | None = None  # the one of these that readers read
+        self._observe: Observer = lambda what, happened: None
         self._readers = 0
         self._progress = asyncio.Event()
 
-    async def run(self, upstream: Upstream, blobs: BlobStore, observe: Observer) -> None:
-        """Fetch to the end, verify, publish. What goes wrong is told to the readers and the observer, not raised."""
-        self.enter()
+    async def run(self, upstream: Upstream, blobs: BlobStore, fleet: Fleet, observe: Observer) -> None:
+        """Fetch to the end, verify, publish. What goes wrong is told to the readers and the observer, not raised.
+
+        `fleet`: the processes that share `blobs`; if another one fetches already, this one reads along.
+        """
+        self._observe = observe
         try:
-            await self._fetch(upstream, blobs)
+            async with fleet.lease(f"tarball {self._sha256}", TURN, lambda word: self._follow(word, blobs)) as lease:
+                blob = await blobs.open(self._crate, self._sha256)
+                if blob is not None:
+                    await self._adopt(blob)
+                else:
+                    await self._fetch(upstream, blobs, lease)
+                if self._blob is not None:
+                    lease.done()
         except Error as error:
             self._error = error
             observe(Host.STATIC.value, error.detail)
         except OSError as error:
-            self._error = Faulty(f"{self._name} could not be written to the cache: {error}")
+            self._error = Faulty(f"{self._name} could not be written to the cache or read there: {error}")
             observe("tarball", self._error.detail)
         finally:
             if not self._complete and self._error is None:
                 self._error = Faulty(f"the fetch of {self._name} was broken off; try again")
             self._step()
-            await self.leave()
 
     async def ready(self) -> None:
         """Wait until a first piece may be sent or the whole is there; raises what the fill failed with."""
@@ -69,9 +91,8 @@ class Fill:
 
     async def read(self, offset: int, size: int) -> bytes:
         """Bytes that have been released; only to be called for such."""
-        source = self._blob or self._spool
-        assert source is not None
-        return await source.read(offset, size)
+        assert self._source is not None
+        return await self._source.read(offset, size)
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """All bytes from the first on, as they are released. Raises where the fill fails."""
@@ -87,6 +108,11 @@ class Fill:
                 await self._next()
 
     @property
+    def kept(self) -> bool:
+        """Whether the file is in the store."""
+        return self._blob is not None
+
+    @property
     def received(self) -> int:
         """Bytes that readers may have by now."""
         return self._released
@@ -95,15 +121,18 @@ class Fill:
         self._readers += 1
 
     async def leave(self) -> None:
-        """The last one out closes the file."""
+        """The last one out closes the files."""
         self._readers -= 1
         if self._readers == 0:
+            for trail in self._trails.values():
+                trail.close()
             if self._blob is not None:
                 self._blob.close()
             if self._spool is not None:
                 await self._spool.discard()
 
-    async def _fetch(self, upstream: Upstream, blobs: BlobStore) -> None:
+    async def _fetch(self, upstream: Upstream, blobs: BlobStore, lease: Lease) -> None:
+        self.fetched = True
         target = keys.tarball_target(self._crate.name, self._crate.version)
         answer = await upstream.send(Ask(Host.STATIC, "GET", target, TARBALL_FIELDS))
         try:
@@ -112,20 +141,101 @@ class Fill:
             kept = self.size is None or self.size <= self._largest
             limit = self._largest if self.size is None else self.size
             digest = Digest(self._sha256)
-            self._spool = await blobs.spool(self._crate, self._sha256)
+            spool = await self._spooled(blobs)
             async for piece in answer.body():
+                released = digest.size
                 digest.update(piece)
                 if digest.size > limit:
-                    raise Faulty(f"{self._name} is larger than {limit} bytes (announced, or cache.max_object)")
-                await self._spool.write(piece)
-                self._step(released=digest.size - len(piece))
+                    why = "upstream announced" if self.size is not None else "cache.max_object allows where none is"
+                    raise Faulty(f"{self._name} is larger than the {limit} bytes that {why}")
+                spool = await self._written(spool, piece, released)
+                if spool.name:
+                    lease.tell(json.dumps([spool.name, self.size, released]))
+                if await self._changed_over(spool, released):
+                    self._step(released)
             self._verify(digest)
+            await self._changed_over(spool, digest.size, whole=True)
             if kept:
-                self._blob = await self._spool.commit()
+                await self._commit(spool)
             self._complete = True
             self._step(released=digest.size)
         finally:
             await answer.aclose()
+
+    async def _spooled(self, blobs: BlobStore) -> Spool:
+        try:
+            self._spool = await blobs.spool(self._crate, self._sha256)
+        except OSError as error:
+            self._spool = self._held(error)
+        return self._spool
+
+    async def _written(self, spool: Spool, piece: bytes, before: int) -> Spool:
+        """The spool that has the piece now. Where the disk fails, all goes on in memory; `before` bytes were there."""
+        try:
+            await spool.write(piece)
+            return spool
+        except OSError as error:
+            if not spool.name:
+                raise
+            held = self._held(error)
+            for offset in range(0, before, PIECE):
+                await held.write(await spool.read(offset, min(PIECE, before - offset)))
+            await held.write(piece)
+        self._spool = held
+        if self._source is spool:
+            self._source = held
+        await spool.discard()
+        return held
+
+    async def _commit(self, spool: Spool) -> None:
+        """Publish it. Where that fails the bytes are right all the same, and the clients get them."""
+        try:
+            self._source = self._blob = await spool.commit()
+        except OSError as error:
+            self._observe("tarballs", f"{self._name} could not be kept: {error}")
+
+    def _held(self, error: OSError) -> HeldSpool:
+        self._observe("tarballs", f"{self._name} is passed on and not kept: {error}")
+        return HeldSpool()
+
+    async def _follow(self, word: str, blobs: BlobStore) -> None:
+        """Another process says how far it is."""
+        name, size, released = json.loads(word)
+        if name not in self._trails:
+            trail = await blobs.follow(name)
+            if trail is None:
+                return  # It has come to its end, and there is more to hear soon.
+            self._trails[name] = trail
+        if await self._changed_over(self._trails[name], released):
+            self.size = size
+            self._step(released)
+
+    async def _adopt(self, blob: Blob) -> None:
+        """Another process has published it."""
+        self._blob = blob
+        self.size = blob.size
+        await self._changed_over(blob, blob.size, whole=True)
+        self._complete = True
+        self._step(blob.size)
+
+    async def _changed_over(self, source: Blob | Spool | Trail, reached: int, *, whole: bool = False) -> bool:
+        """Whether readers read from `source` now, of which `reached` bytes are there. Not until these are all that
+        readers may have already, and never where they differ from those: an answer of two halves would look whole.
+        """
+        if self._source is not None and self._source is not source:
+            if reached < self._released and not whole:
+                return False
+            if reached < self._released or not await self._same(self._source, source):
+                raise Faulty(f"{self._name} came differently at the second attempt; try again")
+        self._source = source
+        return True
+
+    async def _same(self, one: Blob | Spool | Trail, other: Blob | Spool | Trail) -> bool:
+        for offset in range(0, self._released, PIECE):
+            size = min(PIECE, self._released - offset)
+            if await one.read(offset, size) != await other.read(offset, size):
+                return False
+        return True
 
     def _verify(self, digest: Digest) -> None:
         if self.size is not None and digest.size != self.size:
@@ -137,9 +247,8 @@ class Fill:
     def _name(self) -> str:
         return f"the tarball of {self._crate.name} {self._crate.version}"
 
-    def _step(self, released: int | None = None) -> None:
-        if released is not None:
-            self._released = released
+    def _step(self, released: int = 0) -> None:
+        self._released = max(self._released, released)
         waiting, self._progress = self._progress, asyncio.Event()
         waiting.set()
 

@@ -7,10 +7,24 @@ the next client wants it too. An error is shared with those who wait and not rem
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+FIRST_BYTE = 24.0
+"""Seconds until a client has the first byte of an answer or of our error: cargo gives up after 30 without any."""
+TURN = 20.0
+"""Seconds to wait for another member of the fleet that loads the same; less than FIRST_BYTE, to go on alone then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meanwhile(Generic[T]):
+    """What to be content with when a load takes longer than `after` seconds; None where there is no such thing."""
+
+    after: float
+    instead: Callable[[], Awaitable[T | None]]
 
 
 class Flights(Generic[T]):
@@ -31,13 +45,33 @@ class Flights(Generic[T]):
             task.add_done_callback(lambda done: self._landed(key, done))
         return task
 
-    async def join(self, key: str, load: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
+    async def join(
+        self,
+        key: str,
+        load: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        patience: float | None = None,
+        meanwhile: Meanwhile[T] | None = None,
+    ) -> tuple[T, bool]:
         """The result for this key, and whether the load was another's (collapsed).
 
-        Raises what the load raises. Cancelling this wait does not cancel the load.
+        Raises what the load raises, and TimeoutError after `patience` seconds. The end of this wait, cancelled or
+        not, is not the end of the load.
         """
         collapsed = key in self._under_way
-        return await asyncio.shield(self.start(key, load)), collapsed
+        task = self.start(key, load)
+        if meanwhile is not None:
+            begun = asyncio.get_running_loop().time()
+            await asyncio.wait({task}, timeout=meanwhile.after if patience is None else min(patience, meanwhile.after))
+            other = None if task.done() else await meanwhile.instead()
+            if other is not None:
+                return other, False
+            if patience is not None:
+                patience -= asyncio.get_running_loop().time() - begun
+        await asyncio.wait({task}, timeout=patience)
+        if not task.done():
+            raise TimeoutError
+        return task.result(), collapsed
 
     async def aclose(self, patience: float = 0.0) -> None:
         """Wait `patience` seconds for what is under way, then cancel the rest."""

@@ -1,6 +1,6 @@
 """The member to which all members of a local fleet are connected: passes on what one of them says.
 
-It remembers nothing of what it passes on, except who has yet to hear it.
+It remembers nothing of what it passes on, except who has yet to hear it, and who holds which lease (`leases`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.fleet import place
+from proxy.fleet.leases import Leases
 from proxy.fleet.messages import LONGEST, Message, invalidation, line, of_invalidation, understood
 
 BACKLOG = 1024 * 1024
 """Bytes that wait for a member that does not read. Then it is put out; it knows that it missed something."""
 FORGET = 2.0
 """Seconds until nobody asks any more whether an announcement was heard: announcers wait for one."""
+SETTLES = 0.3
+"""Seconds until the members of a hub that died have come to the one that takes over; most are there in 0.02."""
 
 
 @dataclass(eq=False)
@@ -30,24 +33,31 @@ class Announcement:
 
 
 class Hub:
-    def __init__(self, claim: place.Claim) -> None:
+    def __init__(self, claim: place.Claim, *, successor: bool) -> None:
         self._claim = claim
         self._server: asyncio.Server | None = None
         self._members: dict[StreamWriter, asyncio.Task[None]] = {}
         self._numbers = itertools.count()
         self._announcements: dict[object, Announcement] = {}
+        self._leases: Leases[StreamWriter] = Leases(self._send, settling=successor)
+        if successor:
+            asyncio.get_running_loop().call_later(SETTLES, self._leases.settled)
         self._kinds: dict[str, Callable[[StreamWriter, Message], None]] = {
             "invalidation": self._announced,
             "heard": self._heard,
+            "lease": self._leases.asked,
+            "word": self._leases.told,
+            "release": self._leases.released,
         }
 
     @classmethod
-    async def opened(cls, path: Path) -> Hub | None:
-        """None where another process is the hub. Raises OSError where there can be none."""
+    async def opened(cls, path: Path, *, successor: bool = False) -> Hub | None:
+        """None where another process is the hub. Raises OSError where there can be none. `successor`: others may
+        hold leases that the hub before this one granted."""
         claim = place.claimed(path)
         if claim is None:
             return None
-        hub = cls(claim)
+        hub = cls(claim, successor=successor)
         try:
             hub._server = await asyncio.start_unix_server(hub._serve, sock=claim.sock, limit=LONGEST)
         except BaseException:
@@ -77,6 +87,7 @@ class Hub:
             pass  # It is gone, or what it says has no end.
         finally:
             del self._members[member]
+            self._leases.gone(member)
             for number, announcement in list(self._announcements.items()):
                 self._told(number, announcement, member)
             member.transport.abort()

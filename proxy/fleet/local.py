@@ -12,10 +12,12 @@ import contextlib
 import itertools
 import logging
 from asyncio import StreamReader, StreamWriter
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from proxy.fleet import place
-from proxy.fleet.base import Listener, Lost
+from proxy.fleet.base import Lease, Listener, Lost, Told, deaf
+from proxy.fleet.claims import Claims
 from proxy.fleet.hub import Hub
 from proxy.fleet.messages import LONGEST, invalidation, line, of_invalidation, understood
 from proxy.model import Health, Invalidation, State
@@ -38,6 +40,7 @@ class LocalFleet:
         self._joined = asyncio.Event()
         self._numbers = itertools.count()
         self._unheard: dict[str, asyncio.Future[bool]] = {}
+        self._claims = Claims()
         self._trouble = ""
         self._task = asyncio.create_task(self._stay())
 
@@ -69,6 +72,9 @@ class LocalFleet:
         finally:
             del self._unheard[number]
 
+    def lease(self, key: str, patience: float, told: Told = deaf) -> AbstractAsyncContextManager[Lease]:
+        return self._claims.lease(key, patience, told)
+
     async def health(self) -> Health:
         if self._joined.is_set():
             return Health("fleet", State.OK)
@@ -88,7 +94,7 @@ class LocalFleet:
         while True:
             try:
                 path = place.meeting_point(self._directory)
-                connection = await self._connected(path)
+                connection = await self._connected(path, successor=before)
             except (OSError, TimeoutError) as error:
                 connection = None
                 self._noted(f"alone: {str(error) or 'the hub does not answer'}")
@@ -104,7 +110,7 @@ class LocalFleet:
             pause = PAUSE if lasted > LONGEST_PAUSE else min(pause * 1.5, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
-    async def _connected(self, path: Path) -> tuple[StreamReader, StreamWriter] | None:
+    async def _connected(self, path: Path, *, successor: bool) -> tuple[StreamReader, StreamWriter] | None:
         """None where it should be tried again soon: somebody else is just becoming the hub."""
         try:
             async with asyncio.timeout(BOUND):
@@ -112,13 +118,14 @@ class LocalFleet:
         except (FileNotFoundError, ConnectionRefusedError):
             if self._hub is not None:  # Ours, and it does not answer: its socket was removed.
                 await self._hub.aclose()
-            self._hub = await Hub.opened(path)
+            self._hub = await Hub.opened(path, successor=successor)
             return await asyncio.open_unix_connection(path, limit=LONGEST) if self._hub else None
 
     async def _member(self, reader: StreamReader, writer: StreamWriter) -> None:
         """From the first message to the end of the connection."""
         self._writer = writer
         self._joined.set()
+        self._claims.joined(writer.write)
         try:
             while data := await reader.readline():
                 message = understood(data)
@@ -127,10 +134,13 @@ class LocalFleet:
                     writer.write(line("heard", id=message.get("id")))
                 elif message.get("kind") == "heard" and str(message.get("id")) in self._unheard:
                     self._answered(self._unheard[str(message["id"])], True)
+                else:
+                    self._claims.heard(message)
         except (OSError, ValueError):
             pass  # It broke, or what the hub says has no end.
         finally:
             self._joined.clear()
+            self._claims.parted()
             for heard in self._unheard.values():
                 self._answered(heard, False)
             writer.transport.abort()

@@ -1,4 +1,4 @@
-"""Replicas that share one Redis: announcements over a channel.
+"""Replicas that share one Redis: announcements over a channel, and leases (`redis_leases`).
 
 Redis keeps nothing for who is not listening, so a member is `lost` when its subscription breaks and when there is
 a new one. What it could not announce meanwhile it announces then.
@@ -11,13 +11,15 @@ import contextlib
 import logging
 import uuid
 from collections import deque
+from contextlib import AbstractAsyncContextManager
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from proxy.fleet.base import Listener, Lost
+from proxy.fleet.base import Lease, Listener, Lost, Told, deaf
 from proxy.fleet.messages import invalidation, line, of_invalidation, understood
+from proxy.fleet.redis_leases import RedisLeases
 from proxy.model import Health, Invalidation, State
 from proxy.stores import connection
 
@@ -42,6 +44,7 @@ class RedisFleet:
         self._name = uuid.uuid4().hex
         self._subscribed = asyncio.Event()
         self._subscriptions = 0
+        self._leases = RedisLeases(client, prefix, self._channel, self._subscribed.is_set)
         self._unsaid: deque[bytes] = deque(maxlen=UNSAID)
         self._trouble = ""
         self._pause = PAUSE
@@ -76,6 +79,9 @@ class RedisFleet:
             if self._unsaid and self._unsaid[0] is data:  # Nobody else was faster.
                 self._unsaid.popleft()
 
+    def lease(self, key: str, patience: float, told: Told = deaf) -> AbstractAsyncContextManager[Lease]:
+        return self._leases.lease(key, patience)  # a replica on another machine could not use any word
+
     async def health(self) -> Health:
         if self._subscribed.is_set() and not self._unsaid:
             return Health("fleet", State.OK)
@@ -85,6 +91,7 @@ class RedisFleet:
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
+        await self._leases.aclose()
         await self._client.aclose()
 
     async def _stay(self) -> None:
@@ -102,6 +109,7 @@ class RedisFleet:
                     await subscription.aclose()  # type: ignore[no-untyped-call]
             if self._subscribed.is_set():
                 self._subscribed.clear()
+                self._leases.wake()
                 self._safely(self._lost)
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
@@ -129,6 +137,7 @@ class RedisFleet:
         """The client subscribes again by itself when its connection breaks, and says nothing else about it."""
         self._subscriptions += 1
         if self._subscriptions > 1:
+            self._leases.wake()
             self._safely(self._lost)
         self._subscribed.set()
         self._trouble = ""
@@ -136,6 +145,7 @@ class RedisFleet:
 
     def _told(self, data: bytes) -> None:
         message = understood(data)
+        self._leases.heard(message)
         announced = invalidation(message)
         if announced is not None and message.get("from") != self._name:
             self._safely(lambda: self._hear(announced))

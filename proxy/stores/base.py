@@ -66,8 +66,23 @@ class Blob(Protocol):
     def close(self) -> None: ...
 
 
+class Trail(Protocol):
+    """A file that another process fills, open for reading."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, which that process has said it has written. OSError if they cannot be read."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Spool(Protocol):
     """A file being filled. Whoever joins reads along with `read` what has been written so far."""
+
+    @property
+    def name(self) -> str:
+        """What `BlobStore.follow` takes in other processes."""
+        ...
 
     async def write(self, data: bytes) -> None:
         """Append. OSError when the medium is full or failing."""
@@ -93,6 +108,10 @@ class BlobStore(Protocol):
 
     async def spool(self, crate: Crate, sha256: str) -> Spool:
         """A new file to fill. OSError when the medium is full or failing."""
+        ...
+
+    async def follow(self, name: str) -> Trail | None:
+        """The spool of another process that shares this store; None where it is published or thrown away by now."""
         ...
 
     async def purge(self, selection: Selection) -> int:

@@ -6,6 +6,7 @@ and knows nothing of upstream. What fails on the disk is absent.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,10 @@ class DiskBlobs:
         self._files.path(sha256)
         created = await self._threads.run(self._created)
         return DiskSpool(self._files, self._ledger, self._threads, self._clock, crate, sha256, created)
+
+    async def follow(self, name: str) -> DiskBlob | None:
+        held = await self._attempts.run("follow", lambda: self._files.followed(name), None)
+        return None if held is None else DiskBlob(self._threads, held, sys.maxsize, 0.0)
 
     async def purge(self, selection: Selection) -> int:
         """Drop the files of a crate, or all. No endpoint is told apart here: a selection of one takes nothing."""

@@ -22,6 +22,7 @@ from proxy.stores.database import secured
 from proxy.stores.descriptor import Descriptor
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_TEMPORARY = re.compile(r"[0-9]+-[0-9a-f]{16}")
 _KEPT_ASIDE = 8
 
 
@@ -59,6 +60,14 @@ class Files:
             # A sweep may come between the two calls: then it has the lock, or the file has no name any more.
             if _lock(held) and os.fstat(held.number).st_nlink:
                 return held, path
+
+    def followed(self, name: str) -> Descriptor | None:
+        """A file that another process fills; None where there is none (any more) of that name."""
+        if not _TEMPORARY.fullmatch(name):
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            return Descriptor(os.open(self._temporary / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        return None
 
     def opened(self, sha256: str) -> tuple[Descriptor, int]:
         """The published file and its size."""

@@ -65,6 +65,10 @@ class DiskSpool:
         self._size = 0
         self._spent = False
 
+    @property
+    def name(self) -> str:
+        return self._path.name
+
     async def write(self, data: bytes) -> None:
         held = self._filling()
         await self._threads.run(self._write, held, self._size, data)

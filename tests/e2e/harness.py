@@ -13,7 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,17 @@ class Proxy:
     @property
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    @property
+    def pids(self) -> list[int]:
+        """Its processes: the supervisor, where there is one, and the workers."""
+        assert self._process is not None
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(ProcessLookupError):
+                if os.getpgid(int(folder.name)) == self._process.pid:
+                    found.append(int(folder.name))
+        return found
 
     def start(self, **settings: str) -> None:
         """Starts it and waits until it serves; `settings` are further environment, for this start."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
-from proxy.model import Head
+from proxy.fleet.base import Lease, Told, deaf
+from proxy.model import Head, Health, Invalidation, State
 from proxy.upstream.base import Ask
 
 
@@ -31,6 +33,31 @@ class FakeUpstream:
     async def send(self, ask: Ask) -> FakeAnswer:
         self.asked += 1
         return self.answer
+
+    async def aclose(self) -> None:
+        pass
+
+
+class FakeLease:
+    def done(self) -> None:
+        pass
+
+    def tell(self, word: str) -> None:
+        pass
+
+
+class FakeFleet:
+    """A fleet of one: it is always its turn."""
+
+    async def announce(self, invalidation: Invalidation) -> None:
+        pass
+
+    @asynccontextmanager
+    async def lease(self, key: str, patience: float, told: Told = deaf) -> AsyncIterator[Lease]:
+        yield FakeLease()
+
+    async def health(self) -> Health:
+        return Health("fleet", State.OK)
 
     async def aclose(self) -> None:
         pass

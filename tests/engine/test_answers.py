@@ -11,7 +11,7 @@ from proxy.rules import endpoints, keys, routes
 from proxy.rules.endpoints import Kind
 from proxy.stores.memory import Memory
 from proxy.upstream.base import Answer, Ask
-from tests.engine.fakes import FakeUpstream
+from tests.engine.fakes import FakeFleet, FakeUpstream
 
 pytestmark = pytest.mark.anyio
 
@@ -65,8 +65,10 @@ async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> N
         keep={Kind.JSON: None},
         upstream=upstream,
         changes=changes,
+        fleet=FakeFleet(),
         clock=lambda: now[0],
         observe=lambda what, happened: None,
+        stale_after=2.0,
     )
     match = routes.match("GET", PATH, ())
     read = keys.read(match, endpoints.policy(match.endpoint, ()))

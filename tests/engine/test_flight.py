@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.engine.flight import Flights
+from proxy.engine.flight import Flights, Meanwhile
 
 pytestmark = pytest.mark.anyio
 
@@ -177,3 +177,42 @@ async def test_closing_waits_as_long_as_it_is_told_to() -> None:
 
 async def test_closing_with_nothing_under_way_is_nothing() -> None:
     await Flights[str]().aclose(patience=60.0)
+
+
+async def test_a_wait_is_bounded_and_its_end_is_not_that_of_the_load() -> None:
+    flights, load = Flights[str](), Load()
+    with pytest.raises(TimeoutError):
+        await flights.join("key", load, patience=0.01)
+    assert not load.cancelled
+    load.succeed("result")
+    assert await flights.join("key", Load(), patience=5.0) == ("result", True)
+
+
+@pytest.mark.parametrize("patience", [None, 5.0])
+async def test_who_has_something_else_waits_a_little_only(patience: float | None) -> None:
+    flights, load = Flights[str](), Load()
+
+    async def instead() -> str:
+        return "something else"
+
+    meanwhile = Meanwhile(0.01, instead)
+    found = await flights.join("key", load, patience=patience, meanwhile=meanwhile)
+    assert found == ("something else", False)
+    load.succeed("result")
+    assert await flights.join("key", Load(), patience=patience, meanwhile=meanwhile) == ("result", True)
+
+
+async def test_who_may_not_have_something_else_waits_on() -> None:
+    flights, load = Flights[str](), Load()
+    asked = asyncio.Event()
+
+    async def instead() -> None:
+        asked.set()
+
+    waiting = asyncio.create_task(flights.join("key", load, patience=5.0, meanwhile=Meanwhile(0.01, instead)))
+    await asked.wait()
+    load.succeed("result")
+    assert await waiting == ("result", False)
+    with pytest.raises(TimeoutError):
+        await flights.join("key", Load(), patience=0.02, meanwhile=Meanwhile(60.0, instead))
+    await flights.aclose()

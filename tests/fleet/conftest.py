@@ -41,4 +41,5 @@ def medium(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     """A kind of fleet with several members, and where they meet."""
     if request.param == "local":
         return "local", str(tmp_path)
-    return "redis", request.getfixturevalue("shared_redis").url
+    # What members leave behind that are killed is no business of the next test.
+    return "redis", f"{request.getfixturevalue('shared_redis').url}|{tmp_path.name}"

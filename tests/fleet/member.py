@@ -1,6 +1,7 @@
 """A member of a fleet in a process of its own: `python -m tests.fleet.member KIND WHERE`.
 
-It announces each crate that it reads, and writes a line of JSON for everything that happens to it.
+It announces each crate that it reads, does what an order in JSON says about a lease, and writes a line of JSON for
+everything that happens to it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
-from proxy.fleet.alone import Alone
-from proxy.fleet.base import Fleet, Listener, Lost
+from proxy.fleet.base import Fleet, Lease, Listener, Lost
 from proxy.fleet.local import LocalFleet
 from proxy.fleet.redis import RedisFleet
 from proxy.model import Invalidation, Selection
@@ -37,8 +38,51 @@ async def opened(kind: str, where: str, hear: Listener, lost: Lost) -> Fleet:
         case "local":
             return await LocalFleet.opened(Path(where), hear, lost)
         case "redis":
-            return await RedisFleet.opened(where, "test:", hear, lost)
-    return Alone(hear)
+            url, _, name = where.partition("|")
+            return await RedisFleet.opened(url, f"test{name}:", hear, lost)
+    raise ValueError(kind)
+
+
+class Leasing:
+    """Leases by name, several at a time."""
+
+    def __init__(self, fleet: Fleet, say: Callable[..., None]) -> None:
+        self._fleet = fleet
+        self._say = say
+        self._ends: dict[str, asyncio.Event] = {}
+        self._held: dict[str, Lease] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def obey(self, order: dict[str, Any]) -> None:
+        name = order["name"]
+        match order["do"]:
+            case "lease":
+                for number in range(order["times"]):
+                    each = name if order["times"] == 1 else f"{name}-{number}"
+                    work = self._lease(each, order["key"], order["patience"], order["at_once"])
+                    self._tasks[each] = asyncio.create_task(work)
+            case "release":
+                if order["done"]:
+                    self._held[name].done()
+                self._ends[name].set()
+            case "tell":
+                self._held[name].tell(order["word"])
+            case "cancel":
+                self._tasks[name].cancel()
+
+    async def _lease(self, name: str, key: str, patience: float, at_once: bool) -> None:
+        end = self._ends[name] = asyncio.Event()
+
+        async def told(word: str) -> None:
+            self._say("word", name=name, word=word)
+
+        begun = time.monotonic()
+        async with self._fleet.lease(key, patience, told) as lease:
+            self._held[name] = lease
+            self._say("leased", name=name, seconds=time.monotonic() - begun)
+            if not at_once:
+                await end.wait()
+        self._say("released", name=name)
 
 
 async def main(kind: str, where: str) -> None:
@@ -54,7 +98,11 @@ async def main(kind: str, where: str) -> None:
     say("open", state=(await fleet.health()).state)
     orders = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    leasing = Leasing(fleet, say)
     while crate := (await orders.readline()).decode().strip():
+        if crate.startswith("{"):
+            leasing.obey(json.loads(crate))
+            continue
         begun = time.monotonic()
         await fleet.announce(of(crate))
         say("announced", seconds=time.monotonic() - begun)
@@ -75,6 +123,25 @@ class Member:
         assert self.process.stdin is not None
         self.process.stdin.write(crate.encode() + b"\n")
         self.process.stdin.flush()
+
+    def lease(
+        self, name: str, key: str = "key", patience: float = 20.0, *, times: int = 1, at_once: bool = False
+    ) -> None:
+        """Ask for a lease, to be held until `release`, or given back `at_once`."""
+        fields = {"key": key, "patience": patience, "times": times, "at_once": at_once}
+        self.announce(json.dumps({"do": "lease", "name": name, **fields}))
+
+    def release(self, name: str, *, done: bool = False) -> None:
+        self.announce(json.dumps({"do": "release", "name": name, "done": done}))
+
+    def tell(self, name: str, word: str) -> None:
+        self.announce(json.dumps({"do": "tell", "name": name, "word": word}))
+
+    def cancel(self, name: str) -> None:
+        self.announce(json.dumps({"do": "cancel", "name": name}))
+
+    def leased(self) -> list[str]:
+        return [event["name"] for event in self.events if event["what"] == "leased"]
 
     def leave(self) -> None:
         assert self.process.stdin is not None

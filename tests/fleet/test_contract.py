@@ -16,7 +16,7 @@ SOON = 1.0
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", ["alone", "local", "redis"])
+@pytest.mark.parametrize("kind", ["local", "redis"])
 async def test_who_announces_has_heard_it_when_that_returns(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

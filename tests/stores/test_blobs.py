@@ -123,6 +123,32 @@ async def test_after_the_commit_a_spool_is_spent_and_readable(blobs: DiskBlobs) 
         await spool.commit()
 
 
+@pytest.mark.parametrize("end", ["commit", "discard"])
+async def test_another_process_reads_what_is_being_filled_to_its_end_and_beyond(
+    blobs: DiskBlobs, tmp_path: Path, observer: Observer, end: str
+) -> None:
+    other = DiskBlobs.opened(tmp_path / "blobs", 0, observer, Clock())
+    spool = await blobs.spool(SERDE, SHA256)
+    await spool.write(CONTENT[:400_000])
+    trail = await other.follow(spool.name)
+    assert trail is not None
+    assert await trail.read(300_000, 100_000) == CONTENT[300_000:400_000]
+    await spool.write(CONTENT[400_000:])
+    await (spool.commit() if end == "commit" else spool.discard())
+    assert await trail.read(1000, 650_000) == CONTENT[1000:651_000]
+    with pytest.raises(OSError):
+        await trail.read(len(CONTENT), 1)
+    trail.close()
+    assert await other.follow(spool.name) is None
+    await other.aclose()
+
+
+@pytest.mark.parametrize("name", ["", "../ledger", "1-0123456789abcdef", "link", "1-0123456789abcdeF/../x"])
+async def test_only_files_being_filled_are_followed(blobs: DiskBlobs, tmp_path: Path, name: str) -> None:
+    (tmp_path / "blobs/tmp/link").symlink_to("/etc/passwd")
+    assert await blobs.follow(name) is None
+
+
 async def test_a_commit_goes_on_when_its_caller_leaves(blobs: DiskBlobs, tmp_path: Path) -> None:
     spool = await filled(blobs, CONTENT)
     task = asyncio.ensure_future(spool.commit())

@@ -1,0 +1,291 @@
+"""What every fleet keeps about leases. Its members are processes, and die like processes."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.fleet.member import Member
+from tests.redis_server import RedisServer
+
+Spawn = Callable[[str, str], Member]
+AT_ONCE = 0.5
+"""Seconds: less than any time that somebody waits for anybody who is dead."""
+FREED = 5.0
+"""Seconds for which a member that was killed holds the others up, at most."""
+
+
+def opened(spawn: Spawn, medium: tuple[str, str], count: int) -> list[Member]:
+    members = [spawn(*medium) for _ in range(count)]
+    for member in members:
+        member.until("open", state="ok")
+    return members
+
+
+def waiting(*members: Member) -> None:
+    """Returns when whatever these members were ordered before has been said to the fleet."""
+    for member in members:
+        member.announce("nothing")
+        member.until("announced")
+
+
+def test_the_first_has_it_at_once_and_the_others_in_turn(medium: tuple[str, str], spawn: Spawn) -> None:
+    first, second, third = opened(spawn, medium, 3)
+    first.lease("a")
+    assert first.until("leased")["seconds"] < AT_ONCE
+    second.lease("b")
+    third.lease("c")
+    waiting(second, third)
+    assert second.leased() == third.leased() == []
+    first.release("a")
+    first.until("released")
+    time.sleep(0.3)  # One of them has it by now; what it does with it holds the other up.
+    waiting(second, third)
+    assert sorted(second.leased() + third.leased()) in (["b"], ["c"])
+    holder, other = (second, third) if second.leased() else (third, second)
+    holder.release(holder.leased()[0])
+    assert other.until("leased", AT_ONCE)
+
+
+def test_one_member_is_many_who_wait(medium: tuple[str, str], spawn: Spawn) -> None:
+    (member,) = opened(spawn, medium, 1)
+    member.lease("a")
+    member.until("leased", name="a")
+    member.lease("b")
+    waiting(member)
+    assert member.leased() == ["a"]
+    member.release("a")
+    member.until("leased", AT_ONCE, name="b")
+
+
+def test_other_keys_are_other_leases_however_long_they_are(medium: tuple[str, str], spawn: Spawn) -> None:
+    first, second = opened(spawn, medium, 2)
+    long = "k" * 40_000
+    first.lease("a", long + "1")
+    second.lease("b", long + "2")
+    assert first.until("leased")["seconds"] < AT_ONCE
+    assert second.until("leased")["seconds"] < AT_ONCE
+
+
+def test_what_is_done_wakes_all_at_once(medium: tuple[str, str], spawn: Spawn) -> None:
+    first, second, third = opened(spawn, medium, 3)
+    first.lease("a")
+    first.until("leased")
+    for member in (second, third):
+        member.lease("crowd", times=100)
+        waiting(member)
+        assert member.leased() == []
+    first.release("a", done=True)
+    for member in (second, third):
+        for _ in range(100):  # None of them gives it back.
+            member.until("leased", 2.0)
+
+
+def test_a_crowd_takes_turns_where_nothing_was_done(medium: tuple[str, str], spawn: Spawn) -> None:
+    first, second, third = opened(spawn, medium, 3)
+    first.lease("a")
+    first.until("leased")
+    for member in (second, third):
+        member.lease("crowd", times=100, at_once=True)
+        waiting(member)
+    first.release("a")
+    for member in (second, third):
+        for _ in range(100):
+            member.until("released", 10.0)
+
+
+def test_who_has_waited_long_enough_goes_on_alone(medium: tuple[str, str], spawn: Spawn) -> None:
+    first, second = opened(spawn, medium, 2)
+    first.lease("a")
+    first.until("leased")
+    second.lease("b", patience=0.5)
+    assert 0.4 < second.until("leased")["seconds"] < 1.0
+    second.release("b")  # That is not the lease of the first.
+    second.until("released")
+    second.lease("c")
+    waiting(second)
+    assert second.leased() == ["b"]
+    first.release("a")
+    second.until("leased", AT_ONCE, name="c")
+
+
+def test_who_leaves_the_queue_is_not_waited_for(medium: tuple[str, str], spawn: Spawn) -> None:
+    first, second, third = opened(spawn, medium, 3)
+    first.lease("a")
+    first.until("leased")
+    second.lease("b")
+    waiting(second)
+    third.lease("c")
+    waiting(third)
+    second.cancel("b")
+    waiting(second)
+    first.release("a")
+    third.until("leased", AT_ONCE)
+
+
+def test_a_holder_that_is_killed_holds_the_others_up_for_a_bounded_time(medium: tuple[str, str], spawn: Spawn) -> None:
+    hub, holder, second, third = opened(spawn, medium, 4)
+    holder.lease("a")
+    holder.until("leased")
+    for member in (second, third):
+        member.lease("b")
+        waiting(member)
+    begun = time.monotonic()
+    holder.signal(signal.SIGKILL)
+    holder.process.wait()
+    while not second.leased() + third.leased():
+        time.sleep(0.02)
+        waiting(second, third)
+    assert time.monotonic() - begun < (AT_ONCE if medium[0] == "local" else FREED)
+    first, other = (second, third) if second.leased() else (third, second)
+    assert other.leased() == []
+    first.release("b", done=True)
+    other.until("leased", AT_ONCE)
+
+
+def test_a_waiter_that_is_killed_is_passed_over(medium: tuple[str, str], spawn: Spawn) -> None:
+    hub, holder, second, third = opened(spawn, medium, 4)
+    holder.lease("a")
+    holder.until("leased")
+    for member in (second, third):
+        member.lease("b")
+        waiting(member)
+    second.signal(signal.SIGKILL)
+    second.process.wait()
+    holder.release("a")
+    third.until("leased", FREED)
+
+
+def test_a_long_lease_stays_one(medium: tuple[str, str], spawn: Spawn) -> None:
+    """Longer than a lease lasts that is not renewed."""
+    first, second = opened(spawn, medium, 2)
+    first.lease("a")
+    first.until("leased")
+    second.lease("b")
+    time.sleep(4.0)
+    waiting(second)
+    assert second.leased() == []
+    first.release("a")
+    second.until("leased", AT_ONCE)
+
+
+def test_words_are_heard_by_those_who_wait_and_those_who_come(tmp_path: object, spawn: Spawn) -> None:
+    first, second, third = opened(spawn, ("local", str(tmp_path)), 3)
+    first.lease("a")
+    first.until("leased")
+    second.lease("b", patience=0.7)
+    waiting(second)
+    first.tell("a", "one")
+    second.until("word", AT_ONCE, word="one")
+    third.lease("c")
+    third.until("word", AT_ONCE, word="one")
+    for _ in range(3):  # Patience begins anew with each word.
+        time.sleep(0.4)
+        first.tell("a", "two")
+        second.until("word", AT_ONCE, word="two")
+    assert second.leased() == []
+    first.release("a")
+    second.until("leased", AT_ONCE)
+    second.release("b")
+    third.until("leased", AT_ONCE)
+    assert [event["word"] for event in third.events if event["what"] == "word"] == ["one", "two", "two", "two"]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_hub_that_is_killed_takes_no_lease_along_but_its_own(tmp_path: object, spawn: Spawn, holds: bool) -> None:
+    hub = spawn("local", str(tmp_path))
+    hub.until("open", state="ok")
+    holder, second, third = opened(spawn, ("local", str(tmp_path)), 3)
+    if holds:
+        holder = hub
+    holder.lease("a")
+    holder.until("leased")
+    for member in (second, third):
+        member.lease("b")
+        waiting(member)
+    hub.signal(signal.SIGKILL)
+    hub.process.wait()
+    for member in (second, third):
+        member.until("lost", 1.0)
+        member.until("lost", 1.0)
+    time.sleep(0.6)  # The next hub grants by now what nobody holds.
+    waiting(second, third)
+    if holds:
+        assert second.leased() + third.leased() == ["b"]
+        return
+    assert second.leased() == third.leased() == []
+    holder.release("a", done=True)
+    second.until("leased", AT_ONCE)
+    third.until("leased", AT_ONCE)
+
+
+def test_a_hub_that_hangs_holds_nobody_up_for_long(tmp_path: object, spawn: Spawn) -> None:
+    hub = spawn("local", str(tmp_path))
+    hub.until("open", state="ok")
+    (member,) = opened(spawn, ("local", str(tmp_path)), 1)
+    hub.signal(signal.SIGSTOP)
+    member.lease("a")
+    assert member.until("leased")["seconds"] < 1.5
+    for name in ("b", "c"):  # Once is enough to know it.
+        member.lease(name)
+        assert member.until("leased", name=name)["seconds"] < 0.1
+    hub.signal(signal.SIGCONT)
+    for name in "abc":
+        member.release(name)
+        member.until("released", name=name)
+    waiting(member)
+    hub.lease("d", "other")
+    hub.until("leased", name="d")
+    member.lease("e", "other")
+    waiting(member)
+    assert "e" not in member.leased()
+    hub.release("d")
+    member.until("leased", AT_ONCE, name="e")
+
+
+def test_who_never_met_anybody_is_alone_at_once(tmp_path: object, spawn: Spawn) -> None:
+    member = spawn("local", f"{tmp_path}/missing")
+    assert member.until("open")["state"] == "degraded"
+    member.lease("a")
+    member.lease("b")
+    assert member.until("leased")["seconds"] < 0.1 and member.until("leased")["seconds"] < 0.1
+
+
+def test_without_redis_everyone_is_alone_at_once(own_redis: RedisServer, spawn: Spawn) -> None:
+    first, second = opened(spawn, ("redis", own_redis.url), 2)
+    first.lease("a")
+    first.until("leased")
+    second.lease("b")
+    waiting(second)
+    own_redis.kill()
+    second.until("leased", 1.0)
+    second.lease("c")
+    assert second.until("leased", name="c")["seconds"] < AT_ONCE
+    own_redis.start()
+    for member in (first, second):
+        while [event["what"] for event in member.events].count("lost") < 2:
+            member.until("lost")
+    first.lease("d", "other")
+    first.until("leased", name="d")
+    second.lease("e", "other")
+    waiting(second)
+    assert "e" not in second.leased()
+    first.release("d", done=True)
+    second.until("leased", AT_ONCE, name="e")
+
+
+def test_a_redis_that_hangs_holds_nobody_up_for_long(own_redis: RedisServer, spawn: Spawn) -> None:
+    first, second = opened(spawn, ("redis", own_redis.url), 2)
+    first.lease("a")
+    first.until("leased")
+    second.lease("b", times=50)
+    waiting(second)
+    own_redis.hang()
+    for _ in range(50):
+        second.until("leased", 5.0)
+    first.release("a")
+    first.until("released", 0.5)
+    own_redis.resume()

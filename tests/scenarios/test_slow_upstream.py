@@ -1,0 +1,110 @@
+"""Upstream takes its time: where there is a copy that is served, and nobody waits longer than cargo would."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from proxy.engine.flight import FIRST_BYTE
+from tests.proxied import Proxied, proxied
+from tests.upstream import Source, Upstream, faults, samples
+from tests.upstream.steps import Pause, Step
+from tests.upstream.wire import Reply, laid_out
+
+CRATE, INDEX, TARBALL = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/crates/leaf/1.0.0/download"
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class _Late:
+    """The right answer, after so many seconds."""
+
+    seconds: float
+
+    def status(self, reply: Reply) -> int:
+        return reply.status
+
+    def steps(self, reply: Reply) -> Iterator[Step]:
+        yield Pause(self.seconds)
+        yield laid_out(reply)
+
+
+@pytest.fixture
+def hasty(upstream: Upstream, tmp_path: Path) -> Iterator[Proxied]:
+    with proxied(upstream, tmp_path, upstream__stale_after="0.2s") as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", [CRATE, INDEX])
+def test_a_copy_is_served_and_the_fetch_goes_on_behind(path: str, hasty: Proxied, upstream: Upstream) -> None:
+    hasty.get(path)
+    hasty.clock.now += DAY
+    upstream.hold()
+    begun = time.monotonic()
+    answers = [hasty.get(path) for _ in range(3)]
+    assert time.monotonic() - begun < 3.0
+    assert {answer.headers["x-cache"] for answer in answers} == {"STALE"}
+    ttl = DAY - (300 if path == CRATE else 60)
+    assert answers[0].headers["cache-status"] == f"crates-proxy; hit; ttl={-ttl:.0f}; detail=stale-if-error"
+    assert answers[0].headers["cache-control"] == "no-cache"
+    assert len(upstream.asked()) == 2  # One request behind them all.
+    upstream.release()
+    end = time.monotonic() + 5
+    while hasty.get(path).headers["x-cache"] != "HIT":
+        assert time.monotonic() < end
+    assert len(upstream.asked()) == 2
+
+
+def test_what_upstream_has_begun_to_answer_is_waited_for(hasty: Proxied, upstream: Upstream) -> None:
+    old = hasty.get(CRATE).content
+    hasty.clock.now += DAY
+    upstream.fault("api", faults.Slow(rate=len(old)))  # It takes a second.
+    answer = hasty.get(CRATE)
+    assert (answer.headers["x-cache"], answer.headers["age"]) == ("MISS", "0")
+
+
+def test_a_copy_that_may_not_be_served_on_an_error_is_not_served(upstream: Upstream, tmp_path: Path) -> None:
+    with proxied(upstream, tmp_path, upstream__stale_after="0.2s", endpoints__crate__stale_if_error="1h") as proxy:
+        proxy.get(CRATE)
+        proxy.clock.now += DAY
+        upstream.hold()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(proxy.get, CRATE)
+            upstream.wait_for(2)
+            with pytest.raises(TimeoutError):
+                asked.result(0.6)
+            upstream.release()
+            assert asked.result(5).headers["age"] == "0"
+
+
+def test_with_nothing_stored_there_is_an_error_in_time(upstream: Upstream, tmp_path: Path) -> None:
+    """However many waits there are in a row: a tarball waits for its index file, and then for itself."""
+    upstream.hold("api")
+    upstream.hold("static")
+    upstream.fault("index", _Late(10.0))
+    with (
+        proxied(upstream, tmp_path, upstream__read_timeout="60s") as proxy,
+        concurrent.futures.ThreadPoolExecutor(2) as pool,
+    ):
+        begun = time.monotonic()
+        asked = [pool.submit(httpx.get, proxy.url + path, timeout=40, trust_env=False) for path in (CRATE, TARBALL)]
+        answers = [each.result(40) for each in asked]
+        assert FIRST_BYTE - 1 < time.monotonic() - begun < 25.0
+    assert [answer.status_code for answer in answers] == [504] * 2
+    assert all("within 24 s" in answer.json()["errors"][0]["detail"] for answer in answers)
+
+
+def test_a_new_version_is_waited_for_although_the_old_index_file_could_be_served(
+    hasty: Proxied, upstream: Upstream
+) -> None:
+    hasty.get(INDEX)
+    upstream.registry.add(Source("leaf", "3.0.0"), samples.OWNER)
+    hasty.clock.now += DAY
+    upstream.fault("index", _Late(0.6))
+    assert hasty.get("/api/v1/crates/leaf/3.0.0/download").status_code == 200
