@@ -94,9 +94,11 @@ class Transparent:
             raise
         if lead.answer is not None:
             return lead.answer
-        if outcome is None or not suits(outcome.entry, _sent(passage)):
+        if not collapsed and outcome is not None:
+            return outcome
+        if outcome is None or not _may_be_shared(outcome) or not suits(outcome.entry, _sent(passage)):
             return await self._fetch(read, passage, wish, found)
-        return replace(outcome, collapsed=True) if collapsed else outcome
+        return replace(outcome, collapsed=True)
 
     def _load(
         self, read: Read, passage: Passage, wish: Wish, lead: _Lead
@@ -256,6 +258,11 @@ async def _whole(answer: Answer) -> bytes | Answer:
         raise
     await answer.aclose()
     return b"".join(pieces)
+
+
+def _may_be_shared(outcome: Outcome) -> bool:
+    """What upstream has just answered is for others only where it could be stored for them."""
+    return outcome.stored or outcome.verdict in (Verdict.HIT, Verdict.STALE)
 
 
 def _sent(passage: Passage) -> Headers:

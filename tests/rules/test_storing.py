@@ -157,7 +157,7 @@ def test_an_answer_becomes_an_entry() -> None:
         (b"server", b"s"),
     )
     found = entry(*fields, sent=((b"foo", b"1"),))
-    assert found.headers == (fields[0], fields[2], (b"d", b"1"), (b"vary", b"Foo"))
+    assert found.headers == (fields[0], fields[2], (b"d", b"1"), (b"vary", b"Foo"), DATE)
     assert found.etag == 'W/"x"'
     assert found.validated
     assert found.terms.vary == ("foo",)

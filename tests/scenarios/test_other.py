@@ -177,12 +177,12 @@ PLAYS: dict[str, list[Step]] = {
     ],
     "only-if-cached asks nobody": [
         cached(),
-        Ask("MISS", wish("only-if-cached"), status=504),
+        Ask("PASS", wish("only-if-cached"), status=504),
         Asked(0),
         Ask("MISS"),
         Ask("HIT", wish("only-if-cached")),
         Wait(61),
-        Ask("MISS", wish("only-if-cached"), status=504),
+        Ask("PASS", wish("only-if-cached"), status=504),
         Asked(1),
     ],
     "a request that forbids to store leaves nothing behind": [
@@ -218,7 +218,7 @@ PLAYS: dict[str, list[Step]] = {
         Down(),
         Ask("STALE", says="fwd=stale; detail=stale-if-error"),
         Wait(29),
-        Ask("MISS", status=502),
+        Ask("PASS", status=502),
         Says({}, 503),
         Ask("PASS", status=503),
     ],
@@ -231,14 +231,14 @@ PLAYS: dict[str, list[Step]] = {
         Down(),
         Ask("STALE", says="detail=stale-if-error"),
         Wait(30 * 86400),
-        Ask("MISS", status=502),
+        Ask("PASS", status=502),
     ],
     "must-revalidate means an error rather than a stale answer": [
         cached("max-age=60, must-revalidate"),
         Ask("MISS"),
         Wait(61),
         Down(),
-        Ask("MISS", status=502),
+        Ask("PASS", status=502),
     ],
     "answers that vary are kept apart": [
         cached(vary="Foo"),
@@ -451,6 +451,17 @@ def test_a_crowd_is_one_request_where_the_answer_may_be_stored(proxy: Proxied, u
 def test_a_crowd_asks_one_by_one_where_it_may_not(proxy: Proxied, upstream: Upstream) -> None:
     upstream.fault("api", faults.Status(200, (("cache-control", "no-store"),), b"x"))
     assert _crowd(proxy, upstream, 4) == ["crates-proxy; fwd=bypass"] * 4
+    assert len(upstream.log) == 4
+
+
+def test_a_crowd_asks_one_by_one_where_a_renewal_forbids_to_store(proxy: Proxied, upstream: Upstream) -> None:
+    upstream.fault("api", faults.Status(200, (("cache-control", "max-age=60"), ("etag", '"a"')), b"x"))
+    proxy.get(PATH)
+    proxy.clock.now += 61
+    upstream.heal()
+    upstream.forget()
+    upstream.fault("api", faults.Status(304, (("cache-control", "no-store"), ("etag", '"a"')), b""))
+    assert not any("collapsed" in each for each in _crowd(proxy, upstream, 4))
     assert len(upstream.log) == 4
 
 
