@@ -81,9 +81,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
         upstream = WatchedUpstream(_upstream(settings, stack))
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
-        tidying = asyncio.create_task(_tidy(stores.blobs, limit))
-        stack.callback(tidying.cancel)
-
+        stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
         answers = Answers(
             memory=memory,
