@@ -54,12 +54,30 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What upstream's own headers say about the use of an entry, beside its lifetime. The defaults are silence.
+
+    stale_while_revalidate, stale_if_error: RFC 5861's windows in seconds, None for silence about errors.
+    strict: never to be used stale, whatever happens (must-revalidate and its kin). shared: may answer a request that
+    carries Authorization. vary: the request fields that it was selected by; variant: a digest of their values.
+    """
+
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float | None = None
+    strict: bool = False
+    shared: bool = False
+    vary: tuple[str, ...] = ()
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A stored answer: the facts of it, never a verdict about it (`rules.freshness` judges).
 
     requested_at: when the request that it answers was sent; responded_at: when the answer (or the 304 that last
     validated it) arrived (RFC 9111 section 4.2.3). initial_age: how old it was at that moment.
-    lifetime: the freshness lifetime that upstream's own headers give, None where they are silent.
+    lifetime: the freshness lifetime that upstream's own headers give, None where they are silent. terms: what else
+    they say; only rows without a ttl of ours heed it.
     etag: quoted; upstream's own for its own bytes, else made from the body. validated: whether upstream gave a
     validator, so that a conditional request makes sense.
     """
@@ -74,6 +92,7 @@ class Entry:
     initial_age: float = 0.0
     lifetime: float | None = None
     validated: bool = False
+    terms: Terms = Terms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +117,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a purge takes: one crate (name folded by `rules.names.folded`), one endpoint, or everything."""
+    """What a purge takes: one crate (name folded by `rules.names.folded`), one endpoint, one key of an endpoint
+    with all its variants, or everything."""
 
     crate: str | None = None
     endpoint: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

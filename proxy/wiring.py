@@ -18,6 +18,7 @@ from proxy.engine.changes import Changes
 from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
+from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
 from proxy.engine.warming import Warming
 from proxy.errors import SettingsError
@@ -110,14 +111,15 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             stored=limit.keep,
         )
         stack.push_async_callback(downloads.aclose)
-        passing = Passing(upstream=upstream, purging=purging)
+        passing = Passing(upstream=upstream, purging=purging, origin=settings.upstream.api)
+        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
+        transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
+        stack.push_async_callback(transparent.aclose)
         yield Proxy(
             answers=answers,
             downloads=downloads,
             passing=passing,
-            transparent=Transparent(
-                passing=passing, memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock
-            ),
+            transparent=transparent,
             purging=purging,
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from proxy.engine.changes import Changes
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
-from proxy.errors import Declined, Error, Faulty, Late, Offline, UpstreamError
+from proxy.errors import Declined, Error, Faulty, Late, Offline, Refused, UpstreamError
 from proxy.fleet.base import Fleet
 from proxy.model import Entry, Head, Headers, Mark, Outcome, Verdict
 from proxy.rules import bodies, directives, freshness
@@ -25,6 +25,9 @@ from proxy.upstream.base import Ask, Upstream
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of JSON or of an index file; the largest index file is below 2 MB. An endless body ends here."""
+
+UNAVAILABLE = "only-if-cached was asked for, and there is no copy that may be served"
+"""RFC 9111 section 5.2.1.7: such a request is never the cause of one upstream."""
 
 _ENTRY_OVERHEAD = 2048  # bytes that an entry in memory costs beside its body, measured roughly
 _OUR_REFUSALS = (400, 403, 404, 405)  # upstream's statuses that are passed on in its own words
@@ -99,6 +102,8 @@ class Answers:
                 self._flights.start(read.key, lambda: self._load(read))
                 return self._stale(read, entry, mark, now, detail="stale-while-revalidate")
             case Decision.FRESH | Decision.STALE_WHILE_REVALIDATE | Decision.REVALIDATE | Decision.ABSENT:
+                if read.only_if_cached:
+                    raise Refused(UNAVAILABLE, status=504)
                 return await self._join(read, None if patient else entry)
         assert_never(decision)
 
@@ -176,8 +181,8 @@ class Answers:
             raise refusal(read, head, body, self._clock())
         else:
             head = replace(head, status=404)
-        fresh = freshness.stored(read.key, head, body, **times, transparent=False)
-        if not freshness.storable(head, read.policy, credentials=False):
+        fresh = freshness.stored(read.key, head, body, **times)
+        if not freshness.storable(head, read.policy):
             return Outcome(Verdict.MISS, fresh, 0.0, 0.0, forwarded=forwarded)
         return await self._keep_it(read, fresh, Verdict.MISS, forwarded=forwarded, status=None)
 
@@ -212,7 +217,7 @@ class Answers:
         if stored:
             self._warm(read, entry, mark, now)
         left = freshness.fresh_for(entry, read.policy, now, mark.changed)
-        age = freshness.age(entry, read.policy, now)
+        age = freshness.age(entry, now)
         return Outcome(verdict, entry, left, age, forwarded=forwarded, forwarded_status=status, stored=stored)
 
     async def _stored(self, read: Read) -> tuple[Entry | None, Mark]:
@@ -233,11 +238,11 @@ class Answers:
         tier.put(read.key, Hot(entry, now + left), size=size, tag=read.tag)
 
     def _hit(self, read: Read, entry: Entry, left: float, now: float) -> Outcome:
-        return Outcome(Verdict.HIT, entry, left, freshness.age(entry, read.policy, now))
+        return Outcome(Verdict.HIT, entry, left, freshness.age(entry, now))
 
     def _stale(self, read: Read, entry: Entry, mark: Mark, now: float, detail: str) -> Outcome:
         left = freshness.fresh_for(entry, read.policy, now, mark.changed)
-        return Outcome(Verdict.STALE, entry, left, freshness.age(entry, read.policy, now), detail=detail)
+        return Outcome(Verdict.STALE, entry, left, freshness.age(entry, now), detail=detail)
 
     def _fallback(self, read: Read, entry: Entry | None, mark: Mark, error: Error) -> Outcome:
         """What is served when upstream failed: the stale copy, however it came to be stale, or the error."""

@@ -16,6 +16,7 @@ from proxy.rules.keys import Read
 from proxy.stores import codec
 from proxy.stores.base import Store
 
+_KEY = "key/"
 _REMEMBERED = 50_000  # marks held in memory; more than the versions that crates.io sees in a month
 
 
@@ -46,7 +47,8 @@ class Changes:
             for scope, mark in zip(unknown, await asyncio.gather(*map(self._stored, unknown)), strict=True):
                 self._learn(scope, mark)
         mark = Mark()
-        for scope in scopes:
+        # What became of a single key is told to those who run; whoever starts later finds it deleted.
+        for scope in (*scopes, _KEY + read.key):
             mark = mark.merged(self._known.get(scope, Mark()))
         return mark
 
@@ -83,6 +85,8 @@ class Changes:
 
 
 def _scope(selection: Selection) -> str:
+    if selection.key is not None:
+        return _KEY + selection.key
     if selection.crate is not None:
         return f"crate/{selection.crate}"
     return "all" if selection.endpoint is None else f"endpoint/{selection.endpoint}"

@@ -6,10 +6,11 @@ The index alone says which bytes a version has; a checksum in a URL is only the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from proxy.engine.answers import Answers
+from proxy.engine.answers import UNAVAILABLE, Answers
 from proxy.engine.fill import TARBALL_FIELDS, Fill, announced
 from proxy.engine.flight import FIRST_BYTE
 from proxy.errors import Declined, Faulty, Late, Offline, Refused
@@ -70,7 +71,9 @@ class Downloads:
         self._fills: dict[str, Fill] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    async def get(self, name: str, version: str, sha256: str | None = None, *, head: bool = False) -> Download:
+    async def get(
+        self, name: str, version: str, sha256: str | None = None, *, head: bool = False, only_if_cached: bool = False
+    ) -> Download:
         """The tarball of a version. With `sha256`, that very file or none.
 
         Raises `Refused` (404) where the index does not have the version or not with that checksum, and what
@@ -78,31 +81,28 @@ class Downloads:
         """
         try:
             async with asyncio.timeout(FIRST_BYTE):
-                return await self._get(name, version, sha256, head=head)
+                return await self._get(name, version, sha256, head, only_if_cached)
         except TimeoutError:
             raise Late(
                 f"the tarball of {name} {version} did not begin to come within {FIRST_BYTE:.0f} s; try again"
             ) from None
 
-    async def _get(self, name: str, version: str, sha256: str | None, *, head: bool) -> Download:
+    async def _get(self, name: str, version: str, sha256: str | None, head: bool, only_if_cached: bool) -> Download:
         if sha256 is not None:
             blob = await self._blobs.open(Crate(name, version), sha256)
             if blob is not None:
                 return self._hit(sha256, blob)
-        release = await self._release(name, version, sha256)
+        release = await self._release(name, version, sha256, only_if_cached)
         blob = await self._blobs.open(release.crate, release.sha256)
         if blob is not None:
             return self._hit(release.sha256, blob)
+        if only_if_cached:
+            raise Refused(UNAVAILABLE, status=504)
+        if self._clock() < (self._missing.get(release.sha256) or 0.0):
+            raise Refused(f"crates.io has no file for {release.name} {release.version}", status=404)
         if head:
-            return Download(Verdict.MISS, release.sha256, None, await self._size(release.crate))
+            return Download(Verdict.MISS, release.sha256, None, await self._size(release))
         return await self._join(release)
-
-    async def has(self, release: sparse.Release) -> bool:
-        """Whether the very file of this release is stored."""
-        blob = await self._blobs.open(release.crate, release.sha256)
-        if blob is not None:
-            blob.close()
-        return blob is not None
 
     async def done(self, download: Download) -> None:
         """The client has what it wanted, or has left."""
@@ -119,11 +119,11 @@ class Downloads:
     def _hit(self, sha256: str, blob: Blob) -> Download:
         return Download(Verdict.HIT, sha256, blob, blob.size, age=max(0.0, self._clock() - blob.stored))
 
-    async def _release(self, name: str, version: str, sha256: str | None) -> sparse.Release:
+    async def _release(self, name: str, version: str, sha256: str | None, only_if_cached: bool) -> sparse.Release:
         """What the index says of a version. Where it contradicts the client, it is asked afresh, once."""
-        outcome, release = await self._indexed(name, version, no_cache=False)
+        outcome, release = await self._indexed(name, version, only_if_cached, no_cache=False)
         if release is None or sha256 not in (None, release.sha256):
-            outcome, release = await self._indexed(name, version, no_cache=True)
+            outcome, release = await self._indexed(name, version, only_if_cached, no_cache=True)
         if release is not None and sha256 in (None, release.sha256):
             return release
         if outcome.verdict is Verdict.STALE:  # an old copy that does not know it yet proves no absence
@@ -131,22 +131,24 @@ class Downloads:
             raise Offline(why) if outcome.detail == "offline" else Faulty(f"{why}; try again")
         raise Refused(f"crate `{name}` does not have a version `{version}`{_with(sha256)}", status=404)
 
-    async def _indexed(self, name: str, version: str, *, no_cache: bool) -> tuple[Outcome, sparse.Release | None]:
-        read = keys.index_read(sparse.path(name), self._index_policy, no_cache=no_cache)
+    async def _indexed(
+        self, name: str, version: str, only_if_cached: bool, *, no_cache: bool
+    ) -> tuple[Outcome, sparse.Release | None]:
+        read = keys.index_read(sparse.path(name), self._index_policy, no_cache=no_cache, only_if_cached=only_if_cached)
         outcome = await self._answers.get(read, patient=no_cache)
         if outcome.entry.status != 200:
             raise Refused(f"crate `{name}` does not exist", status=404)
         return outcome, sparse.release(outcome.entry.body, version)
 
-    async def _size(self, crate: Crate) -> int | None:
+    async def _size(self, release: sparse.Release) -> int | None:
+        crate = release.crate
         target = keys.tarball_target(crate.name, crate.version)
         answer = await self._upstream.send(Ask(Host.STATIC, "HEAD", target, TARBALL_FIELDS))
         await answer.aclose()
-        return announced(answer.head, f"the tarball of {crate.name} {crate.version}")
+        with self._remembered(release):
+            return announced(answer.head, f"the tarball of {crate.name} {crate.version}")
 
     async def _join(self, release: sparse.Release) -> Download:
-        if self._clock() < (self._missing.get(release.sha256) or 0.0):
-            raise Refused(f"crates.io has no file for {release.name} {release.version}", status=404)
         fill = self._fills.get(release.sha256)
         collapsed = fill is not None
         if fill is None:
@@ -156,19 +158,29 @@ class Downloads:
             task.add_done_callback(self._running.discard)
         fill.enter()
         try:
-            await fill.ready()
-        except BaseException as error:
+            with self._remembered(release):
+                await fill.ready()
+        except BaseException:
             await fill.leave()
-            if isinstance(error, Declined):
-                self._missing.put(release.sha256, self._clock() + self._missing_ttl, size=8, tag="")
             raise
         return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed=collapsed or not fill.fetched)
 
+    @contextlib.contextmanager
+    def _remembered(self, release: sparse.Release) -> Iterator[None]:
+        """A file that the static host does not have is not asked for again at once."""
+        try:
+            yield
+        except Declined:
+            self._missing.put(release.sha256, self._clock() + self._missing_ttl, size=8, tag="")
+            raise
+
     async def _run(self, sha256: str, fill: Fill) -> None:
+        fill.enter()
         try:
             await fill.run(self._upstream, self._blobs, self._fleet, self._observe)
         finally:
-            del self._fills[sha256]
+            del self._fills[sha256]  # before the file is closed: who comes later finds it in the store or begins anew
+            await fill.leave()
         if fill.fetched:
             await self._stored(fill.received)
 

@@ -15,6 +15,7 @@ import json
 from collections.abc import AsyncGenerator
 
 from proxy.engine.flight import TURN
+from proxy.engine.held import HeldSpool
 from proxy.errors import Declined, Error, Faulty
 from proxy.fleet.base import Fleet, Lease
 from proxy.model import Crate, Head, Host
@@ -47,6 +48,7 @@ class Fill:
         self._blob: Blob | None = None
         self._trails: dict[str, Trail] = {}
         self._source: Blob | Spool | Trail | None = None  # the one of these that readers read
+        self._observe: Observer = lambda what, happened: None
         self._readers = 0
         self._progress = asyncio.Event()
 
@@ -55,7 +57,7 @@ class Fill:
 
         `fleet`: the processes that share `blobs`; if another one fetches already, this one reads along.
         """
-        self.enter()
+        self._observe = observe
         try:
             async with fleet.lease(f"tarball {self._sha256}", TURN, lambda word: self._follow(word, blobs)) as lease:
                 blob = await blobs.open(self._crate, self._sha256)
@@ -75,7 +77,6 @@ class Fill:
             if not self._complete and self._error is None:
                 self._error = Faulty(f"the fetch of {self._name} was broken off; try again")
             self._step()
-            await self.leave()
 
     async def ready(self) -> None:
         """Wait until a first piece may be sent or the whole is there; raises what the fill failed with."""
@@ -107,6 +108,11 @@ class Fill:
                 await self._next()
 
     @property
+    def kept(self) -> bool:
+        """Whether the file is in the store."""
+        return self._blob is not None
+
+    @property
     def received(self) -> int:
         """Bytes that readers may have by now."""
         return self._released
@@ -135,24 +141,62 @@ class Fill:
             kept = self.size is None or self.size <= self._largest
             limit = self._largest if self.size is None else self.size
             digest = Digest(self._sha256)
-            spool = self._spool = await blobs.spool(self._crate, self._sha256)
+            spool = await self._spooled(blobs)
             async for piece in answer.body():
+                released = digest.size
                 digest.update(piece)
                 if digest.size > limit:
-                    raise Faulty(f"{self._name} is larger than {limit} bytes (announced, or cache.max_object)")
-                await spool.write(piece)
-                released = digest.size - len(piece)
-                lease.tell(json.dumps([spool.name, self.size, released]))
+                    why = "upstream announced" if self.size is not None else "cache.max_object allows where none is"
+                    raise Faulty(f"{self._name} is larger than the {limit} bytes that {why}")
+                spool = await self._written(spool, piece, released)
+                if spool.name:
+                    lease.tell(json.dumps([spool.name, self.size, released]))
                 if await self._changed_over(spool, released):
                     self._step(released)
             self._verify(digest)
             await self._changed_over(spool, digest.size, whole=True)
             if kept:
-                self._source = self._blob = await spool.commit()
+                await self._commit(spool)
             self._complete = True
             self._step(released=digest.size)
         finally:
             await answer.aclose()
+
+    async def _spooled(self, blobs: BlobStore) -> Spool:
+        try:
+            self._spool = await blobs.spool(self._crate, self._sha256)
+        except OSError as error:
+            self._spool = self._held(error)
+        return self._spool
+
+    async def _written(self, spool: Spool, piece: bytes, before: int) -> Spool:
+        """The spool that has the piece now. Where the disk fails, all goes on in memory; `before` bytes were there."""
+        try:
+            await spool.write(piece)
+            return spool
+        except OSError as error:
+            if not spool.name:
+                raise
+            held = self._held(error)
+            for offset in range(0, before, PIECE):
+                await held.write(await spool.read(offset, min(PIECE, before - offset)))
+            await held.write(piece)
+        self._spool = held
+        if self._source is spool:
+            self._source = held
+        await spool.discard()
+        return held
+
+    async def _commit(self, spool: Spool) -> None:
+        """Publish it. Where that fails the bytes are right all the same, and the clients get them."""
+        try:
+            self._source = self._blob = await spool.commit()
+        except OSError as error:
+            self._observe("tarballs", f"{self._name} could not be kept: {error}")
+
+    def _held(self, error: OSError) -> HeldSpool:
+        self._observe("tarballs", f"{self._name} is passed on and not kept: {error}")
+        return HeldSpool()
 
     async def _follow(self, word: str, blobs: BlobStore) -> None:
         """Another process says how far it is."""

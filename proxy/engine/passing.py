@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proxy.engine.purging import Purging
 from proxy.errors import UpstreamError
 from proxy.model import Head, Headers, Host, Selection
-from proxy.rules import headers, names
+from proxy.rules import headers, invalidation, names
 from proxy.rules.publish import NameReader
 from proxy.rules.routes import Match
 from proxy.upstream.base import Answer, Ask, Upstream
@@ -32,8 +32,10 @@ class Passage:
 
 
 class Passing:
-    def __init__(self, *, upstream: Upstream, purging: Purging) -> None:
+    def __init__(self, *, upstream: Upstream, purging: Purging, origin: str) -> None:
+        """`origin`: scheme and authority of the API host, by which it names its own URLs."""
         self._upstream = upstream
+        self._origin = origin
         self._purging = purging
 
     async def read(self, passage: Passage) -> Answer:
@@ -58,6 +60,8 @@ class Passing:
         # A refusal changed nothing; a 5xx may come from behind the change.
         if not 400 <= answer.head.status < 500:
             await self._invalidate(passage.match, upload)
+        for key in invalidation.outdated(passage.target, answer.head, self._origin):
+            await self._purging.outdated("other", key)
         return answer
 
     async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
@@ -74,6 +78,9 @@ class Passing:
 def head_downstream(head: Head) -> Head:
     """What of an answer's head is passed on; without a Cache-Control of upstream's nobody may keep it."""
     fields = headers.downstream(head.headers)
+    age = headers.value(head.headers, b"age")
+    if age is not None:  # whoever stores it behind us has to know
+        fields = (*fields, (b"age", age))
     if headers.value(fields, b"cache-control") is None:
         fields = (*fields, (b"cache-control", b"no-store"))
     return Head(head.status, fields)

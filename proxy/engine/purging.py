@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from proxy.engine.changes import Changes
 from proxy.fleet.base import Fleet
 from proxy.model import Invalidation, Selection
+from proxy.rules import vary
 from proxy.stores.base import BlobStore, Store
 
 
@@ -29,7 +30,10 @@ class Holdings:
             task.add_done_callback(self._deleting.discard)
 
     async def delete(self, selection: Selection) -> int:
-        """Delete from the stores of this member; how many values and files that were."""
+        """Delete from the stores of this member; how many values and files that were (0 told for a single key)."""
+        if selection.key is not None:
+            await asyncio.gather(*(store.delete(key) for store in self._stores for key in vary.family(selection.key)))
+            return 0
         deletions = [store.purge(selection) for store in self._stores]
         if selection.endpoint in (None, "download"):
             deletions.append(self._blobs.purge(Selection(crate=selection.crate)))
@@ -64,6 +68,12 @@ class Purging:
         await self._tell(Invalidation(selection, soft=False, at=self._clock()))
         # What a fetch under way stored meanwhile is gone by its mark; this frees the room.
         return purged + await self._holdings.delete(selection)
+
+    async def outdated(self, endpoint: str, key: str) -> None:
+        """A change made what is stored under one key worthless (RFC 9111 section 4.4)."""
+        selection = Selection(endpoint=endpoint, key=key)
+        await self._holdings.delete(selection)
+        await self._fleet.announce(Invalidation(selection, soft=False, at=self._clock()))
 
     async def _tell(self, invalidation: Invalidation) -> None:
         await self._changes.record(invalidation)

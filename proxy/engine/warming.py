@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from proxy.engine.answers import Answers
 from proxy.engine.downloads import Downloads
 from proxy.engine.fill import Fill
-from proxy.errors import Error, Refused
-from proxy.model import Verdict
+from proxy.errors import Error, Faulty, Refused
 from proxy.rules import keys, sparse
 from proxy.rules.endpoints import Policy
 
@@ -69,12 +68,12 @@ class Warming:
                 await self._answers.get(keys.index_read(sparse.path(item.name), self._index_policy))
             download = await self._downloads.get(item.name, version, item.sha256)
             try:
-                whole = await download.source.whole() if isinstance(download.source, Fill) else 0
+                fetched = await _whole(download.source) if isinstance(download.source, Fill) else 0
             finally:
                 await self._downloads.done(download)
         except Error as error:
             return Warmed(item, failure=error.detail)
-        return Warmed(item, fetched=whole if download.verdict is Verdict.MISS else 0)
+        return Warmed(item, fetched=fetched)
 
     async def _newest(self, name: str) -> str:
         outcome = await self._answers.get(keys.index_read(sparse.path(name), self._index_policy))
@@ -82,3 +81,11 @@ class Warming:
         if found is None:
             raise Refused(f"crate `{name}` does not exist or has no version that is not yanked", status=404)
         return found.version
+
+
+async def _whole(fill: Fill) -> int:
+    """Wait for the end; the bytes that are stored now. Raises `Faulty` where they are not."""
+    size = await fill.whole()
+    if not fill.kept:
+        raise Faulty(f"its {size} bytes were not kept: more than cache.max_object, or the disk is full")
+    return size

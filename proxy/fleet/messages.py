@@ -39,6 +39,7 @@ def of_invalidation(invalidation: Invalidation) -> Message:
     return {
         "crate": selection.crate,
         "endpoint": selection.endpoint,
+        "key": selection.key,
         "soft": invalidation.soft,
         "at": invalidation.at,
     }
@@ -53,5 +54,7 @@ def invalidation(message: Message) -> Invalidation | None:
             "soft": bool() as soft,
             "at": float() | int() as at,
         }:
-            return Invalidation(Selection(crate, endpoint), soft, float(at))
+            key = message.get("key")  # members of an older release name none
+            if key is None or isinstance(key, str):
+                return Invalidation(Selection(crate, endpoint, key), soft, float(at))
     return None

@@ -14,17 +14,18 @@ _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|\Z)')
 _BETWEEN = " \t,"
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_SHORT_DAYS = tuple(day[:3] for day in _DAYS)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})"
-_SHORT_DAY = rf"(?P<weekday>{'|'.join(_SHORT_DAYS)})"
+_LONG_DAY = rf"(?:{'|'.join(_DAYS)})"
+_SHORT_DAY = rf"(?:{'|'.join(day[:3] for day in _DAYS)})"
 
-# RFC 9110 section 5.6.7: what is sent today, and two obsolete forms that recipients must still accept.
+# RFC 9110 section 5.6.7: what is sent today, and two obsolete forms that recipients must still accept. Neither the
+# case of letters nor the day of the week, which the rest implies, is a reason to think a date unknown.
 _FORMS = (
-    re.compile(rf"{_SHORT_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
-    re.compile(rf"(?P<weekday>{'|'.join(_DAYS)}), (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
-    re.compile(rf"{_SHORT_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
+    re.compile(rf"{_SHORT_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT", re.IGNORECASE),
+    re.compile(rf"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT", re.IGNORECASE),
+    re.compile(rf"{_SHORT_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})", re.IGNORECASE),
 )
 _CENTURY_TURN = 69  # POSIX strptime, %y: 69 to 99 are 1969 to 1999
 
@@ -79,9 +80,7 @@ def _instant(parts: dict[str, str]) -> int | None:
     if hour > 23 or minute > 59 or second > 60:  # 60 is a leap second
         return None
     try:
-        day = date(year, _MONTHS.index(parts["month"]) + 1, int(parts["day"]))
+        day = date(year, _MONTHS.index(parts["month"].capitalize()) + 1, int(parts["day"]))
     except ValueError:
-        return None
-    if _SHORT_DAYS[day.weekday()] != parts["weekday"][:3]:
         return None
     return timegm((day.year, day.month, day.day, hour, minute, second))

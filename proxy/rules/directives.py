@@ -66,12 +66,3 @@ def retry_after(field: bytes, now: float) -> int | None:
         return int(plain)
     at = http_date(text)
     return None if at is None else max(0, math.ceil(at - now))
-
-
-def wants_fresh(cache_control_field: bytes, pragma_field: bytes) -> bool:
-    """Whether a request asks to go past the cache: no-cache, max-age=0, or Pragma where there is no
-    Cache-Control (RFC 9111 sections 5.2.1 and 5.4)."""
-    if cache_control_field:
-        found = cache_control(cache_control_field)
-        return "no-cache" in found or seconds(found.get("max-age", "")) == 0.0
-    return "no-cache" in cache_control(pragma_field)

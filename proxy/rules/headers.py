@@ -117,4 +117,6 @@ def kept(headers: Headers) -> Headers:
 
 def kept_transparently(headers: Headers) -> Headers:
     """What is stored of an answer that upstream's own headers govern. Never Set-Cookie."""
-    return tuple(item for item in downstream(headers) if item[0] not in (b"set-cookie", b"content-length"))
+    return tuple(
+        item for item in downstream(headers) if item[0] not in (b"accept-ranges", b"content-length", b"set-cookie")
+    )

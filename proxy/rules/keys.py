@@ -23,6 +23,7 @@ class Read:
     target: str
     tag: str
     no_cache: bool = False
+    only_if_cached: bool = False
 
     @property
     def key(self) -> str:
@@ -54,12 +55,14 @@ def tarball_target(crate: str, version: str) -> str:
     return f"/crates/{crate}/{crate}-{quote(version, safe='')}.crate"
 
 
-def read(match: Match, chosen: Policy, *, no_cache: bool = False) -> Read:
-    return Read(match.endpoint, chosen, target(match), match.crate, no_cache)
+def read(match: Match, chosen: Policy, *, no_cache: bool = False, only_if_cached: bool = False) -> Read:
+    return Read(match.endpoint, chosen, target(match), match.crate, no_cache, only_if_cached)
 
 
-def index_read(index_path: str, chosen: Policy | None = None, *, no_cache: bool = False) -> Read:
+def index_read(
+    index_path: str, chosen: Policy | None = None, *, no_cache: bool = False, only_if_cached: bool = False
+) -> Read:
     """The read of an index file that this proxy itself wants. `index_path` as `sparse.path` gives it."""
     row = BY_NAME["index"]
     match = Match(row, "/index/" + index_path, (), {"index": index_path})
-    return read(match, chosen or policy(row, ()), no_cache=no_cache)
+    return read(match, chosen or policy(row, ()), no_cache=no_cache, only_if_cached=only_if_cached)

@@ -10,7 +10,7 @@ import struct
 
 import orjson
 
-from proxy.model import Entry
+from proxy.model import Entry, Terms
 
 _LENGTH = struct.Struct("<I")
 _TIME = struct.Struct("<d")
@@ -18,6 +18,7 @@ _TIME = struct.Struct("<d")
 
 def encoded(entry: Entry) -> bytes:
     """An entry as bytes: the length of the facts, the facts as JSON, the body."""
+    terms = entry.terms
     facts = orjson.dumps(
         [
             entry.key,
@@ -29,6 +30,14 @@ def encoded(entry: Entry) -> bytes:
             entry.initial_age,
             entry.lifetime,
             entry.validated,
+            [
+                terms.stale_while_revalidate,
+                terms.stale_if_error,
+                terms.strict,
+                terms.shared,
+                terms.vary,
+                terms.variant,
+            ],
         ]
     )
     return b"".join((_LENGTH.pack(len(facts)), facts, entry.body))
@@ -38,9 +47,10 @@ def decoded(value: bytes) -> Entry | None:
     """The entry of `encoded`; None for anything else."""
     try:
         end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
-        key, status, fields, etag, requested_at, responded_at, initial_age, lifetime, validated = orjson.loads(
+        key, status, fields, etag, requested_at, responded_at, initial_age, lifetime, validated, terms = orjson.loads(
             value[_LENGTH.size : end]
         )
+        window, on_error, strict, shared, vary, variant = terms
         return Entry(
             key=key,
             status=status,
@@ -52,6 +62,7 @@ def decoded(value: bytes) -> Entry | None:
             initial_age=initial_age,
             lifetime=lifetime,
             validated=validated,
+            terms=Terms(window, on_error, strict, shared, tuple(vary), variant),
         )
     except (struct.error, ValueError, TypeError, AttributeError):
         return None

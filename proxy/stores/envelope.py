@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the frame or what is written into it changes; media keep versions apart by it."""
 
 _MAGIC = b"cp"

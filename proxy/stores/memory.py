@@ -60,7 +60,7 @@ class Memory(Generic[V]):
     def purge(self, selection: Selection) -> int:
         """Drop what the selection takes; how many values that were. By crate it costs that crate's values."""
         known = self._kept if selection.crate is None else self._tagged.get(selection.crate, ())
-        keys = [key for key in known if selecting.of_endpoint(selection, key)]
+        keys = [key for key in known if selecting.takes(selection, key)]
         for key in keys:
             self.delete(key)
         return len(keys)

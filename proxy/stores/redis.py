@@ -3,8 +3,8 @@
 It knows nothing of entries or freshness. A server that is dead, slow or full is absent: after three failures
 it is not even asked for five seconds.
 
-    PREFIXvalue1:KEY    one value, framed
-    PREFIXtag1:CRATE    the set of the keys of one crate
+    PREFIXvalue2:KEY    one value, framed
+    PREFIXtag2:CRATE    the set of the keys of one crate
 
 Nothing outside of these two families is ever touched.
 """

@@ -128,7 +128,8 @@ class _HttpAnswer:
         fields = tuple((name.lower(), value) for name, value in response.headers.raw)
         names = {name for name, _ in fields}
         http2 = response.extensions.get("http_version") == b"HTTP/2"
-        framed = http2 or b"content-length" in names or b"transfer-encoding" in names
+        bodiless = ask.method == "HEAD" or response.status_code in (204, 304)
+        framed = bodiless or http2 or b"content-length" in names or b"transfer-encoding" in names
         self._head = Head(response.status_code, fields, framed)
 
     @property

@@ -34,7 +34,7 @@ async def outcome(
     )
     if row.shielded:
         own = ((b"cache-control", verdicts.cache_control(found)), *own)
-    if entry.status != 200:
+    if row.shielded and entry.status != 200:
         body = entry.body if bodies.reason(entry.body) else error_body("crates.io has nothing here")
         await client.whole(entry.status, (_JSON, _ANYONE, *own), body)
         return
@@ -42,6 +42,9 @@ async def outcome(
     if base is not None and row.name == "site_metadata":
         body = addresses.without_cdn(body, origins, base)
         etag = directives.entity_tag(body)
+    if entry.status != 200:  # neither a range nor a condition is about such an answer (RFC 9110 section 13.2.1)
+        await client.whole(entry.status, (*entry.headers, *own), body)
+        return
     fields = (*entry.headers, (b"etag", etag.encode("latin-1")), (b"accept-ranges", b"bytes"), *own)
     if row.kind is Kind.HTML:
         fields = (*fields, *_SANDBOX, *_negotiated(request))

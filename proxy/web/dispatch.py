@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from proxy.engine.answers import Answers
@@ -92,7 +92,9 @@ class Dispatch:
             await self._url(client, request, keys.readme_target(**_version(match)))
             return
         chosen = endpoints.policy(row, match.query, self._site.overrides.get(row.name))
-        found = await self._answers.get(keys.read(match, chosen, no_cache=request.no_cache))
+        wish = request.wish
+        read = keys.read(match, chosen, no_cache=wish.no_cache, only_if_cached=wish.only_if_cached)
+        found = await self._answers.get(read)
         base = self._base(request) if row.name == "site_metadata" else None
         await answering.outcome(client, request, row, found, origins=self._site.origins, base=base)
 
@@ -102,7 +104,13 @@ class Dispatch:
             await self._url(client, request, keys.tarball_target(**version))
             return
         sha256 = match.parameters.get("sha256")
-        found = await self._downloads.get(version["crate"], version["version"], sha256, head=client.head_only)
+        found = await self._downloads.get(
+            version["crate"],
+            version["version"],
+            sha256,
+            head=client.head_only,
+            only_if_cached=request.wish.only_if_cached,
+        )
         await answering.download(client, request, found, self._downloads, by_checksum=sha256 is not None)
 
     async def _url(self, client: Client, request: Request, target: str) -> None:
@@ -111,9 +119,11 @@ class Dispatch:
         await answering.made(client, request, body, (b"vary", b"accept"))
 
     async def _transparently(self, client: Client, request: Request, match: Match) -> None:
-        read = keys.read(match, endpoints.Policy(), no_cache=request.no_cache)
-        found = await self._transparent.get(read, _passage(client, request, match))
+        read = keys.read(match, endpoints.Policy())
+        found = await self._transparent.get(read, _passage(client, request, match), request.wish)
         if isinstance(found, Outcome):
+            fields = tuple(self._redirected(request, item) for item in found.entry.headers)
+            found = replace(found, entry=replace(found.entry, headers=fields))
             await answering.outcome(client, request, match.endpoint, found, origins={}, base=None)
         else:
             await self._passed(client, request, found)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from proxy.errors import Refused
 from proxy.model import Headers
-from proxy.rules import directives, headers, paths, routes
+from proxy.rules import headers, paths, routes, wishes
 from proxy.rules.routes import Match
+from proxy.rules.wishes import Wish
 from proxy.web.messages import Scope
 
 REQUEST = "crates-proxy.request"
@@ -48,8 +49,8 @@ class Request:
         return headers.value(self.headers, name)
 
     @property
-    def no_cache(self) -> bool:
-        return directives.wants_fresh(self.get(b"cache-control") or b"", self.get(b"pragma") or b"")
+    def wish(self) -> Wish:
+        return wishes.wish(self.get(b"cache-control"), self.get(b"pragma"))
 
     @property
     def accepts_json(self) -> bool:

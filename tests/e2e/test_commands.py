@@ -83,6 +83,17 @@ def test_warm_takes_names_and_says_what_it_could_not_get(tmp_path: Path, upstrea
     }
 
 
+def test_warm_does_not_claim_what_was_not_kept(tmp_path: Path, upstream: Upstream) -> None:
+    settings = {
+        **upstream.settings_env(),
+        "CRATES_PROXY_CACHE__DIR": str(tmp_path / "cache"),
+        "CRATES_PROXY_CACHE__MAX_OBJECT": "10",
+    }
+    done = ran("warm", "leaf", settings=settings, home=tmp_path)
+    assert done.returncode == 1
+    assert "cache.max_object" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("argument", "says"),
     [("no-such.lock", "No such file"), ("a b", "neither NAME nor NAME@VERSION"), ("leaf@1", "NAME@VERSION")],

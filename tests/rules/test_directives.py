@@ -88,27 +88,6 @@ RETRY_AFTER: dict[bytes, int | None] = {
     b"\xff": None,
 }
 
-# Cache-Control and Pragma of a request -> whether it asks to go past the cache.
-WANTS_FRESH: dict[tuple[bytes, bytes], bool] = {
-    (b"", b""): False,
-    (b"no-cache", b""): True,
-    (b"NO-CACHE", b""): True,
-    (b"max-age=0", b""): True,
-    (b"max-age=00", b""): True,
-    (b'max-age="0"', b""): True,
-    (b"max-age=1", b""): False,
-    (b"max-age", b""): False,
-    (b"max-age=-1", b""): False,
-    (b"max-age=" + b"9" * 5000, b""): False,
-    (b"no-store", b""): False,
-    (b"only-if-cached", b""): False,
-    (b'x="no-cache"', b""): False,
-    (b"", b"no-cache"): True,
-    (b"", b"x, no-cache"): True,
-    (b"", b"x"): False,
-    (b"max-age=60", b"no-cache"): False,
-}
-
 
 @pytest.mark.parametrize("field", CACHE_CONTROL)
 def test_cache_control_is_read_as_directives(field: bytes) -> None:
@@ -146,11 +125,6 @@ def test_a_part_of_a_second_is_waited_for_whole() -> None:
     assert directives.retry_after(b"Sun, 06 Nov 1994 08:49:38 GMT", NOW + 0.5) == 1
 
 
-@pytest.mark.parametrize("fields", WANTS_FRESH)
-def test_a_request_can_ask_to_go_past_the_cache(fields: tuple[bytes, bytes]) -> None:
-    assert directives.wants_fresh(*fields) is WANTS_FRESH[fields]
-
-
 def test_a_date_is_printed_as_the_standard_wants_it() -> None:
     assert directives.date(784111777) == b"Sun, 06 Nov 1994 08:49:37 GMT"
 
@@ -165,7 +139,6 @@ def test_no_field_whatever_makes_the_reading_fail(field: bytes) -> None:
     assert all(name == name.lower() for name in directives.cache_control(field))
     assert directives.age(field) >= 0.0
     assert (directives.retry_after(field, NOW) or 0) >= 0
-    directives.wants_fresh(field, field)
 
 
 @given(

@@ -22,12 +22,10 @@ A_MINUTE_BEFORE = (b"date", b"Sun, 06 Nov 1994 08:48:37 GMT")
 A_MINUTE_AFTER = (b"expires", b"Sun, 06 Nov 1994 08:50:37 GMT")
 
 OURS = Policy(ttl=60.0, stale_while_revalidate=30.0, stale_if_error=100.0, negative_ttl=10.0)
-UPSTREAMS = Policy()
 INDEX = Policy(ttl=60.0, stale_if_error=math.inf, negative_ttl=30.0)
 
 ENTRY = Entry("key", 200, ((b"content-type", b"text/plain"),), b"body", '"a"', T, T)
 MISSING = replace(ENTRY, status=404)
-FOREIGN = replace(ENTRY, lifetime=60.0)
 
 
 def after(seconds: float) -> float:
@@ -53,12 +51,6 @@ DECISIONS: list[tuple[Entry, Policy, float, float, Decision, float]] = [
     # An entry whose absence is what is stored: its own ttl, never stale.
     (MISSING, OURS, 9.5, NEVER, FRESH, 0.5),
     (MISSING, OURS, 10.0, NEVER, REVALIDATE, 0.0),
-    # Upstream's own headers rule where no ttl of ours does.
-    (FOREIGN, UPSTREAMS, 59.5, NEVER, FRESH, 0.5),
-    (FOREIGN, UPSTREAMS, 60.0, NEVER, REVALIDATE, 0.0),
-    (replace(FOREIGN, initial_age=50.0), UPSTREAMS, 9.5, NEVER, FRESH, 0.5),
-    (replace(FOREIGN, initial_age=50.0), UPSTREAMS, 10.0, NEVER, REVALIDATE, 0.0),
-    (ENTRY, UPSTREAMS, 0.0, NEVER, REVALIDATE, 0.0),
     # A clock that went backwards: within a second it is noise, beyond it nothing is fresh.
     (ENTRY, OURS, -0.5, NEVER, FRESH, 60.0),
     (ENTRY, OURS, -1.0, NEVER, FRESH, 60.0),
@@ -89,8 +81,6 @@ FORCED: list[tuple[float, Policy, Decision]] = [
     (59.0, OURS, REVALIDATE),
     (70.0, OURS, REVALIDATE),
     (9.5, Policy(ttl=5.0, stale_while_revalidate=30.0), STALE_WHILE_REVALIDATE),
-    (0.0, UPSTREAMS, REVALIDATE),
-    (9.5, UPSTREAMS, REVALIDATE),
 ]
 
 # Entry, policy, seconds since it was fetched, when a change was -> may it be served because upstream failed?
@@ -104,81 +94,34 @@ ON_ERROR: list[tuple[Entry, Policy, float, float, bool]] = [
     (ENTRY, INDEX, 1e9, 20.0, True),
     (MISSING, OURS, 5.0, NEVER, False),
     (MISSING, INDEX, 50.0, NEVER, False),
-    (FOREIGN, UPSTREAMS, 61.0, NEVER, False),
     (ENTRY, Policy(ttl=60.0), 61.0, NEVER, False),
     (ENTRY, OURS, -1e6, NEVER, True),
 ]
 
 CACHED = (b"cache-control", b"public, max-age=60")
-# Status, fields -> may it be stored where our ttl rules, and where upstream's headers do?
-STORABLE: list[tuple[int, Headers, bool, bool]] = [
-    (200, (), True, False),
-    (200, (CACHED,), True, True),
-    (200, ((b"cache-control", b"max-age=0"),), True, False),
-    (200, ((b"cache-control", b"s-maxage=60, max-age=0"),), True, True),
-    (200, ((b"cache-control", b"s-maxage=0, max-age=60"),), True, False),
-    (200, ((b"cache-control", b"max-age=nonsense"),), True, False),
-    (200, (CACHED, (b"cache-control", b"no-cache")), True, False),
-    (200, (CACHED, (b"cache-control", b"must-revalidate")), True, True),
-    (200, (CACHED, (b"cache-control", b"no-store")), False, False),
-    (200, (CACHED, (b"cache-control", b"No-Store")), False, False),
-    (200, (CACHED, (b"cache-control", b"private")), False, False),
-    (200, (CACHED, (b"cache-control", b'private="x"')), False, False),
-    (200, (CACHED, (b"set-cookie", b"a=b")), False, False),
-    (200, (CACHED, (b"set-cookie", b"")), False, False),
-    (200, (CACHED, (b"vary", b"*")), False, False),
-    (200, (CACHED, (b"vary", b"accept"), (b"vary", b" *")), False, False),
-    (200, (CACHED, (b"vary", b"accept-encoding")), True, True),
-    (200, (CACHED, (b"vary", b" Accept-Encoding ,")), True, True),
-    (200, (CACHED, (b"vary", b"accept")), True, False),
-    (200, (CACHED, (b"vary", b"accept-encoding, cookie")), True, False),
-    (200, (CACHED, (b"content-encoding", b"gzip")), False, False),
-    (200, (CACHED, (b"content-encoding", b"identity")), True, True),
-    (200, (DATE, A_MINUTE_AFTER), True, True),
-    (200, (DATE, (b"expires", DATE[1])), True, False),
-    (200, (DATE, (b"expires", b"0")), True, False),
-    (200, (A_MINUTE_AFTER,), True, False),
-    (200, (DATE, A_MINUTE_AFTER, (b"cache-control", b"max-age=0")), True, False),
-    (404, (CACHED,), True, False),
-    (404, (CACHED, (b"cache-control", b"no-store")), False, False),
-    (404, (CACHED, (b"set-cookie", b"a=b")), False, False),
-    *((status, (CACHED,), False, False) for status in range(100, 600) if status not in (200, 404)),
-]
-
-# Fields -> the lifetime that upstream gives to an answer that arrived at T.
-LIFETIMES: list[tuple[Headers, float | None]] = [
-    ((), None),
-    ((DATE,), None),
-    (((b"cache-control", b"public"),), None),
-    (((b"cache-control", b"max-age=60"),), 60.0),
-    (((b"cache-control", b"max-age=60, s-maxage=10"),), 10.0),
-    (((b"cache-control", b"max-age=60"), (b"cache-control", b"s-maxage=10")), 10.0),
-    (((b"cache-control", b"max-age=60, max-age=90"),), 60.0),
-    (((b"cache-control", b"max-age=-1"),), 0.0),
-    (((b"cache-control", b"max-age"),), 0.0),
-    (((b"cache-control", b"max-age=" + b"9" * 5000),), 2147483648.0),
-    (((b"cache-control", b"max-age=10"), DATE, A_MINUTE_AFTER), 10.0),
-    ((DATE, A_MINUTE_AFTER), 60.0),
-    ((A_MINUTE_BEFORE, A_MINUTE_AFTER), 120.0),
-    ((A_MINUTE_AFTER,), 60.0),
-    (((b"date", b"nonsense"), A_MINUTE_AFTER), 60.0),
-    ((DATE, (b"expires", A_MINUTE_BEFORE[1])), 0.0),
-    ((DATE, (b"expires", b"0")), 0.0),
-    ((DATE, (b"expires", b"")), 0.0),
-    ((DATE, A_MINUTE_AFTER, A_MINUTE_AFTER), 0.0),
-]
-
-# Fields of an answer that was requested at T - 2 and arrived at T -> its age then, where upstream's headers rule.
-INITIAL_AGES: list[tuple[Headers, float]] = [
-    ((), 2.0),
-    (((b"age", b"10"),), 12.0),
-    (((b"age", b"nonsense"),), 2.0),
-    ((DATE,), 2.0),
-    ((A_MINUTE_BEFORE,), 60.0),
-    ((A_MINUTE_BEFORE, (b"age", b"10")), 60.0),
-    ((A_MINUTE_BEFORE, (b"age", b"100")), 102.0),
-    (((b"date", b"Sun, 06 Nov 1994 09:49:37 GMT"),), 2.0),
-    (((b"date", b"nonsense"),), 2.0),
+# Status, fields -> may it be stored where our ttl rules?
+STORABLE: list[tuple[int, Headers, bool]] = [
+    (200, (), True),
+    (200, (CACHED,), True),
+    (200, ((b"cache-control", b"max-age=0"),), True),
+    (200, ((b"cache-control", b"max-age=nonsense"),), True),
+    (200, (CACHED, (b"cache-control", b"no-cache")), True),
+    (200, (CACHED, (b"cache-control", b"no-store")), False),
+    (200, (CACHED, (b"cache-control", b"No-Store")), False),
+    (200, (CACHED, (b"cache-control", b"private")), False),
+    (200, (CACHED, (b"cache-control", b'private="x"')), False),
+    (200, (CACHED, (b"set-cookie", b"a=b")), False),
+    (200, (CACHED, (b"set-cookie", b"")), False),
+    (200, (CACHED, (b"vary", b"*")), False),
+    (200, (CACHED, (b"vary", b"accept"), (b"vary", b" *")), False),
+    (200, (CACHED, (b"vary", b"accept-encoding")), True),
+    (200, (CACHED, (b"vary", b"accept-encoding, cookie")), True),
+    (200, (CACHED, (b"content-encoding", b"gzip")), False),
+    (200, (CACHED, (b"content-encoding", b"identity")), True),
+    (404, (CACHED,), True),
+    (404, (CACHED, (b"cache-control", b"no-store")), False),
+    (404, (CACHED, (b"set-cookie", b"a=b")), False),
+    *((status, (CACHED,), False) for status in range(100, 600) if status not in (200, 404)),
 ]
 
 ENTRIES = st.builds(
@@ -192,7 +135,7 @@ ENTRIES = st.builds(
     st.none() | st.floats(0, 1000),
 )
 TIMES = st.floats(0, 1000)
-POLICIES = st.just(UPSTREAMS) | st.builds(Policy, TIMES, TIMES, TIMES, TIMES)
+POLICIES = st.builds(Policy, TIMES, TIMES, TIMES, TIMES)
 NOW = st.floats(0, 3000)
 CHANGED = st.just(NEVER) | st.floats(0, 2000)
 
@@ -237,7 +180,7 @@ def test_what_is_not_stored_is_absent() -> None:
 
 @pytest.mark.parametrize(("age", "policy", "decision"), FORCED)
 def test_a_clients_no_cache_is_honoured_within_bounds(age: float, policy: Policy, decision: Decision) -> None:
-    assert freshness.decide(FOREIGN, policy, after(age), no_cache=True) is decision
+    assert freshness.decide(ENTRY, policy, after(age), no_cache=True) is decision
 
 
 @pytest.mark.parametrize(("entry", "policy", "age", "changed", "expected"), ON_ERROR)
@@ -247,30 +190,16 @@ def test_a_failing_upstream_is_covered_for_by_what_is_stored(
     assert freshness.may_serve_on_error(entry, policy, after(age), after(changed)) is expected
 
 
-@pytest.mark.parametrize(("status", "fields", "ours", "upstreams"), STORABLE)
-def test_only_what_everybody_may_see_is_stored(status: int, fields: Headers, ours: bool, upstreams: bool) -> None:
+@pytest.mark.parametrize(("status", "fields", "expected"), STORABLE)
+def test_only_what_everybody_may_see_is_stored(status: int, fields: Headers, expected: bool) -> None:
     head = Head(status, fields)
-    assert freshness.storable(head, OURS, credentials=False) is ours
-    assert freshness.storable(head, UPSTREAMS, credentials=False) is upstreams
-    assert not freshness.storable(head, UPSTREAMS, credentials=True)
-    assert not freshness.storable(replace(head, framed=False), OURS, credentials=False)
-    assert not freshness.storable(replace(head, framed=False), UPSTREAMS, credentials=False)
+    assert freshness.storable(head, OURS) is expected
+    assert not freshness.storable(replace(head, framed=False), OURS)
 
 
 def test_an_absence_is_stored_only_where_the_row_has_a_time_for_it() -> None:
-    assert freshness.storable(Head(404, ()), Policy(ttl=60.0, negative_ttl=1.0), credentials=False)
-    assert not freshness.storable(Head(404, ()), Policy(ttl=60.0), credentials=False)
-
-
-@pytest.mark.parametrize(("fields", "expected"), LIFETIMES)
-def test_upstream_gives_a_lifetime_or_none(fields: Headers, expected: float | None) -> None:
-    assert freshness.upstream_lifetime(Head(200, fields), T) == expected
-
-
-@pytest.mark.parametrize(("fields", "expected"), INITIAL_AGES)
-def test_an_answer_arrives_with_an_age(fields: Headers, expected: float) -> None:
-    entry = freshness.stored("key", Head(200, fields), b"", requested_at=T - 2, responded_at=T, transparent=True)
-    assert entry.initial_age == expected
+    assert freshness.storable(Head(404, ()), Policy(ttl=60.0, negative_ttl=1.0))
+    assert not freshness.storable(Head(404, ()), Policy(ttl=60.0))
 
 
 def test_an_answer_becomes_an_entry() -> None:
@@ -281,21 +210,14 @@ def test_an_answer_becomes_an_entry() -> None:
         (b"age", b"7"),
         (b"x-request-id", b"1"),
     )
-    entry = freshness.stored("key", Head(200, fields), b"body", requested_at=T, responded_at=T + 1, transparent=False)
+    entry = freshness.stored("key", Head(200, fields), b"body", requested_at=T, responded_at=T + 1)
     assert entry == Entry(
         "key", 200, ((b"content-type", b"text/plain"),), b"body", 'W/"x"', T, T + 1, 7.0, 600.0, validated=True
     )
 
 
-def test_an_answer_that_upstreams_headers_rule_keeps_them() -> None:
-    fields = ((b"etag", b'"x"'), (b"cache-control", b"max-age=600"), (b"x-request-id", b"1"), (b"server", b"s"))
-    entry = freshness.stored("key", Head(200, fields), b"", requested_at=T, responded_at=T, transparent=True)
-    assert entry.headers == ((b"cache-control", b"max-age=600"), (b"x-request-id", b"1"))
-    assert entry.etag == '"x"'
-
-
 def test_an_answer_without_a_tag_gets_one_from_its_bytes() -> None:
-    entry = freshness.stored("key", Head(200, ()), b"body", requested_at=T, responded_at=T, transparent=False)
+    entry = freshness.stored("key", Head(200, ()), b"body", requested_at=T, responded_at=T)
     assert entry.etag == directives.entity_tag(b"body")
     assert not entry.validated
 
@@ -314,7 +236,7 @@ VALIDATORS: list[tuple[Headers, Headers]] = [
 
 @pytest.mark.parametrize(("fields", "expected"), VALIDATORS)
 def test_upstream_is_asked_by_its_own_validators_only(fields: Headers, expected: Headers) -> None:
-    entry = freshness.stored("key", Head(200, fields), b"body", requested_at=T, responded_at=T, transparent=False)
+    entry = freshness.stored("key", Head(200, fields), b"body", requested_at=T, responded_at=T)
     assert freshness.validators(entry) == expected
     assert freshness.validators(replace(entry, status=404)) == ()
 
@@ -377,20 +299,18 @@ def test_a_304_may_give_a_new_lifetime(field: Headers, expected: float) -> None:
     assert renewed.lifetime == expected
 
 
-@given(ENTRIES, POLICIES, NOW)
-def test_an_age_is_never_negative(entry: Entry, policy: Policy, now: float) -> None:
-    assert freshness.age(entry, policy, now) >= 0.0
+@given(ENTRIES, NOW)
+def test_an_age_is_never_negative(entry: Entry, now: float) -> None:
+    assert freshness.age(entry, now) >= 0.0
 
 
 @given(ENTRIES, POLICIES, NOW, CHANGED)
 def test_nothing_is_fresh_beyond_its_lifetime(entry: Entry, policy: Policy, now: float, changed: float) -> None:
-    if policy.ttl is None:
-        lifetime = entry.lifetime or 0.0
-    else:
-        lifetime = policy.ttl if entry.status == 200 else policy.negative_ttl
+    assert policy.ttl is not None
+    lifetime = policy.ttl if entry.status == 200 else policy.negative_ttl
     left = freshness.fresh_for(entry, policy, now, changed)
     assert left <= lifetime
-    if freshness.age(entry, policy, now) >= lifetime:
+    if freshness.age(entry, now) >= lifetime:
         assert left <= 0.0
     if entry.requested_at <= changed:
         assert left <= 0.0
@@ -421,16 +341,16 @@ def test_nothing_becomes_fresher_with_time(entry: Entry, policy: Policy, now: fl
     assert freshness.fresh_for(entry, policy, now + later) <= left
 
 
-@given(STATUSES, FIELDS, st.sampled_from([OURS, UPSTREAMS]), st.booleans())
-def test_what_is_storable_is_public(status: int, fields: Headers, policy: Policy, credentials: bool) -> None:
+@given(STATUSES, FIELDS)
+def test_what_is_storable_is_public(status: int, fields: Headers) -> None:
     head = Head(status, fields)
-    if freshness.storable(head, policy, credentials=credentials):
+    if freshness.storable(head, OURS):
         said = b",".join(value for name, value in fields if name == b"cache-control").lower()
         assert b"no-store" not in said
         assert b"private" not in said
         assert not any(name == b"set-cookie" or (name == b"vary" and b"*" in value) for name, value in fields)
         assert status in (200, 404)
-        entry = freshness.stored("key", head, b"", requested_at=T, responded_at=T, transparent=policy is UPSTREAMS)
+        entry = freshness.stored("key", head, b"", requested_at=T, responded_at=T)
         assert not any(name in (b"set-cookie", b"etag") for name, _ in entry.headers)
 
 
@@ -439,11 +359,8 @@ def test_the_order_of_the_fields_decides_nothing(
     status: int, fields: tuple[Headers, list[tuple[bytes, bytes]]]
 ) -> None:
     heads = [Head(status, tuple(order)) for order in fields]
-    for policy in (OURS, UPSTREAMS):
-        assert len({freshness.storable(head, policy, credentials=False) for head in heads}) == 1
-        entries = [
-            freshness.stored("key", head, b"", requested_at=T, responded_at=T, transparent=True) for head in heads
-        ]
-        for age in (0.0, 50.0, 70.0, 100.0):
-            assert len({freshness.decide(entry, policy, after(age)) for entry in entries}) == 1
-            assert len({freshness.fresh_for(entry, policy, after(age)) for entry in entries}) == 1
+    assert len({freshness.storable(head, OURS) for head in heads}) == 1
+    entries = [freshness.stored("key", head, b"", requested_at=T, responded_at=T) for head in heads]
+    for age in (0.0, 50.0, 70.0, 100.0):
+        assert len({freshness.decide(entry, OURS, after(age)) for entry in entries}) == 1
+        assert len({freshness.fresh_for(entry, OURS, after(age)) for entry in entries}) == 1

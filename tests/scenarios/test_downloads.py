@@ -273,6 +273,27 @@ def test_a_file_too_large_for_the_cache_is_checked_and_passed_on(tmp_path: Path)
         assert proxy.get(PLAIN).status_code == 502
 
 
+def test_a_disk_without_room_passes_files_on_and_recovers(tmp_path: Path) -> None:
+    with Upstream.running() as upstream:
+        tarball = upstream.registry.release("leaf", "1.0.0").tarball
+        with proxied(upstream, tmp_path, cache__min_free=1 << 50) as full:
+            for _ in range(2):
+                answer = full.get(PLAIN)
+                assert (answer.status_code, answer.content) == (200, tarball)
+            upstream.fault("static", faults.Corrupt())
+            assert full.get(PLAIN).status_code == 502
+            upstream.heal()
+            assert not files_below(full)
+        with proxied(upstream, tmp_path) as roomy:
+            assert [roomy.get(PLAIN).headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
+
+
+def test_head_too_remembers_what_the_static_host_does_not_have(proxy: Proxied, upstream: Upstream) -> None:
+    upstream.fault(lambda request: request.host == "static", faults.Status(403))
+    assert [proxy.ask(method, PLAIN).status_code for method in ("HEAD", "HEAD", "GET", "HEAD")] == [404] * 4
+    assert len(upstream.asked(host="static")) == 1
+
+
 def test_a_version_published_anew_with_other_bytes_is_another_file(proxy: Proxied, upstream: Upstream) -> None:
     old = proxy.get(PLAIN).content
     with upstream.registry.lock:
