@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
@@ -72,8 +73,11 @@ class Line:
         except (ConnectionError, asyncio.CancelledError):
             pass  # the client left, or the line was cut
         finally:
-            del self._open[task]
             writer.close()
+            # Until all is sent `cut` must know of it, or the end of the loop leaves it open.
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+            del self._open[task]
 
     async def _perform(self, steps: Iterator[Step], writer: asyncio.StreamWriter) -> bool:
         """Whether the connection can go on."""
