@@ -14,7 +14,7 @@ from pathlib import Path
 
 from proxy import __version__
 from proxy.engine.answers import Answers, Hot
-from proxy.engine.changes import Changes
+from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
@@ -75,11 +75,8 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         stores = await _stores(settings, directory, clock, observe, stack)
         memory: Memory[Hot] = Memory(settings.cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
-        changes = Changes(stores.marks, keep=settings.cache.keep, tiers=(memory, negatives))
-        holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=stores.blobs)
-        stack.push_async_callback(holdings.aclose)
-        fleet, machine = await _fleets(settings, directory, holdings.hear, changes.forget, stack)
-        purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
+        member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
+        changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, stack))
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
@@ -101,7 +98,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         downloads = Downloads(
             answers=answers,
             blobs=stores.blobs,
-            fleet=machine,
+            fleet=member.machine,
             upstream=upstream,
             index_policy=_policy(settings, "index"),
             missing_ttl=_policy(settings, "download").negative_ttl,
@@ -111,7 +108,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             stored=limit.keep,
         )
         stack.push_async_callback(downloads.aclose)
-        passing = Passing(upstream=upstream, purging=purging, origin=settings.upstream.api)
+        passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
         shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
@@ -120,7 +117,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             downloads=downloads,
             passing=passing,
             transparent=transparent,
-            purging=purging,
+            purging=member.purging,
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
@@ -184,6 +181,32 @@ async def _stores(
     client = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
     stack.push_async_callback(client.aclose)
     return _Stores(client, Mirrored(redis("index"), index), redis("mark"), blobs, [index])
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """This process among those that share something with it: the replicas' `fleet`, the `machine`'s own."""
+
+    changes: Changes
+    fleet: Fleet
+    machine: Fleet
+    purging: Purging
+
+
+async def _member(
+    settings: Settings,
+    directory: Path,
+    stores: _Stores,
+    clock: Clock,
+    tiers: Sequence[Forgetful],
+    stack: contextlib.AsyncExitStack,
+) -> _Member:
+    changes = Changes(stores.marks, keep=settings.cache.keep, tiers=tiers)
+    holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=stores.blobs)
+    stack.push_async_callback(holdings.aclose)
+    fleet, machine = await _fleets(settings, directory, holdings.hear, changes.forget, stack)
+    purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
+    return _Member(changes, fleet, machine, purging)
 
 
 async def _fleets(
