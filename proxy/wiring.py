@@ -79,9 +79,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, stack))
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
-        tidying = asyncio.create_task(_tidy(stores.blobs, limit))
-        stack.callback(tidying.cancel)
-
+        stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
         answers = Answers(
             memory=memory,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
@@ -78,6 +79,10 @@ class Line:
             pass  # the client left, or the line was cut
         finally:
             writer.close()
+            # Until all is sent `cut` must know of it, or the end of the loop leaves it open.
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+            del self._open[task]
 
     async def _perform(self, steps: Iterator[Step], writer: asyncio.StreamWriter) -> bool:
         """Whether the connection can go on."""
