@@ -82,7 +82,6 @@ class Line:
             # Until all is sent `cut` must know of it, or the end of the loop leaves it open.
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await writer.wait_closed()
-            del self._open[task]
 
     async def _perform(self, steps: Iterator[Step], writer: asyncio.StreamWriter) -> bool:
         """Whether the connection can go on."""
