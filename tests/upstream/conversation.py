@@ -52,6 +52,11 @@ class Line:
     async def cut(self) -> None:
         """Stops listening and drops every connection; the port stays bound."""
         if self._server is not None:
+            # A connection accepted in the very turn in which the server closes would be left open by asyncio: so it
+            # accepts no more, and some turns later it closes.
+            asyncio.get_running_loop().remove_reader(self._server.sockets[0])
+            for _ in range(5):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
             self._socket = self._bound(self.port)
