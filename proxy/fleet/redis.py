@@ -88,9 +88,9 @@ class RedisFleet:
         return Health("fleet", State.DEGRADED, self._trouble or "alone: the other replicas cannot be reached")
 
     async def aclose(self) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        while not self._task.done():
+            self._task.cancel()  # redis-py may swallow one that comes together with a timeout of its own
+            await asyncio.wait({self._task}, timeout=BOUND)
         await self._leases.aclose()
         await self._client.aclose()
 
