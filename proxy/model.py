@@ -71,6 +71,14 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
+class Coded:
+    """An entry's body in gzip: another representation, with an entity tag of its own."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A stored answer: the facts of it, never a verdict about it (`rules.freshness` judges).
 
@@ -79,7 +87,7 @@ class Entry:
     lifetime: the freshness lifetime that upstream's own headers give, None where they are silent. terms: what else
     they say; only rows without a ttl of ours heed it.
     etag: quoted; upstream's own for its own bytes, else made from the body. validated: whether upstream gave a
-    validator, so that a conditional request makes sense.
+    validator, so that a conditional request makes sense. gzip: the same in gzip, where it is worth it.
     """
 
     key: str
@@ -93,6 +101,7 @@ class Entry:
     lifetime: float | None = None
     validated: bool = False
     terms: Terms = Terms()
+    gzip: Coded | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
 from proxy.errors import Declined, Error, Faulty, Late, Offline, Refused, UpstreamError
 from proxy.fleet.base import Fleet
 from proxy.model import Entry, Head, Headers, Mark, Outcome, Verdict
-from proxy.rules import bodies, directives, freshness
+from proxy.rules import bodies, codings, directives, freshness
 from proxy.rules.endpoints import Kind
 from proxy.rules.freshness import Decision
 from proxy.rules.keys import Read
@@ -171,8 +171,7 @@ class Answers:
             if renewed is not None:
                 return await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded=forwarded, status=304)
             head, body = await self._exchange(read, ())
-        if head.get(b"content-encoding", b"identity") != b"identity":
-            raise Faulty(f"crates.io answered {read.target} in a coding that it was not asked for; try again")
+        head, body, coded = _decoded(read, head, body)
         if head.status == 200:
             fault = bodies.fault(read.endpoint.kind, head.get(b"content-type"), body)
             if fault is not None:
@@ -181,14 +180,14 @@ class Answers:
             raise refusal(read, head, body, self._clock())
         else:
             head = replace(head, status=404)
-        fresh = freshness.stored(read.key, head, body, **times)
+        fresh = freshness.stored(read.key, head, body, **times, coded=coded)
         if not freshness.storable(head, read.policy):
             return Outcome(Verdict.MISS, fresh, 0.0, 0.0, forwarded=forwarded)
         return await self._keep_it(read, fresh, Verdict.MISS, forwarded=forwarded, status=None)
 
     async def _exchange(self, read: Read, conditions: Headers) -> tuple[Head, bytes]:
         accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
-        fields = ((b"accept", accept), (b"accept-encoding", b"identity"), *conditions)
+        fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
         answer = await self._upstream.send(Ask(read.endpoint.host, "GET", read.target, fields))
         self._begun.add(read.key)
         try:
@@ -233,7 +232,7 @@ class Answers:
 
     def _warm(self, read: Read, entry: Entry, mark: Mark, now: float) -> None:
         left = freshness.fresh_for(entry, read.policy, now, mark.changed)
-        size = len(entry.body) + _ENTRY_OVERHEAD
+        size = len(entry.body) + len(entry.gzip.body if entry.gzip else b"") + _ENTRY_OVERHEAD
         tier = self._memory if entry.status == 200 else self._negatives
         tier.put(read.key, Hot(entry, now + left), size=size, tag=read.tag)
 
@@ -270,6 +269,19 @@ def refusal(read: Read, head: Head, body: bytes, now: float) -> UpstreamError:
         error = Faulty(f"crates.io answered {read.target} with status {head.status}{said}; there is no copy to serve")
     error.answered = head.status
     return error
+
+
+def _decoded(read: Read, head: Head, body: bytes) -> tuple[Head, bytes, bytes | None]:
+    """An answer without its coding, and the body in gzip where it came so. Raises `Faulty` for another coding, for
+    a body that is not whole, and for one that would become too large."""
+    coding = head.get(b"content-encoding", b"identity").lower()
+    if coding == b"identity":
+        return head, body, None
+    plain = codings.decoded(body, LARGEST) if coding in (codings.GZIP, b"x-gzip") else None
+    if plain is None:
+        raise Faulty(f"crates.io answered {read.target} in a coding that cannot be read; try again")
+    fields = tuple(item for item in head.headers if item[0] not in (b"content-encoding", b"content-length"))
+    return replace(head, headers=fields), plain, body
 
 
 def _missing(read: Read, head: Head) -> bool:

@@ -12,8 +12,8 @@ import math
 from dataclasses import replace
 from enum import Enum, auto
 
-from proxy.model import Entry, Head, Headers
-from proxy.rules import controls, directives, headers, storing
+from proxy.model import Coded, Entry, Head, Headers
+from proxy.rules import codings, controls, directives, headers, storing
 from proxy.rules.endpoints import Policy
 
 CHANGE_SETTLES = 60.0
@@ -90,27 +90,33 @@ def storable(head: Head, policy: Policy) -> bool:
     return head.status == 200 or (head.status == 404 and policy.negative_ttl > 0)
 
 
-def stored(key: str, head: Head, body: bytes, *, requested_at: float, responded_at: float) -> Entry:
-    """The entry that an answer becomes. An entity tag is made from the body where upstream gave none."""
+def stored(
+    key: str, head: Head, body: bytes, *, requested_at: float, responded_at: float, coded: bytes | None = None
+) -> Entry:
+    """The entry that an answer becomes. `coded`: the body in gzip, where that is how upstream sent it; else it is
+    made here where it is worth it. Upstream's entity tag is that of its own bytes, other tags are made of theirs."""
     given = head.get(b"etag").decode("latin-1")
+    own = coded or (codings.coded(head.get(b"content-type"), body) if head.status == 200 else None)
+    tag = given if coded is not None else ""
     return Entry(
         key=key,
         status=head.status,
         headers=tuple(item for item in headers.kept(head.headers) if item[0] != b"etag"),
         body=body,
-        etag=given or directives.entity_tag(body),
+        etag=(given if coded is None else "") or directives.entity_tag(body),
         requested_at=requested_at,
         responded_at=responded_at,
         initial_age=directives.age(head.get(b"age")),
         lifetime=_upstream_lifetime(head, responded_at),
         validated=bool(given) or headers.value(head.headers, b"last-modified") is not None,
+        gzip=None if own is None else Coded(own, tag or directives.entity_tag(own)),
     )
 
 
 def refreshed(entry: Entry, head: Head, *, requested_at: float, responded_at: float) -> Entry | None:
     """The entry after a 304 (RFC 9111 section 4.3.4); None where the 304 is for another representation."""
     given = head.get(b"etag").decode("latin-1")
-    if given and _opaque(given) != _opaque(entry.etag):
+    if given and _opaque(given) not in {_opaque(each.etag) for each in (entry, entry.gzip) if each is not None}:
         return None
     renewed = tuple(item for item in headers.kept(head.headers) if item[0] not in (b"etag", b"content-type"))
     names = {name for name, _ in renewed}

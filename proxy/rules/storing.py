@@ -119,11 +119,20 @@ def validators(entry: Entry) -> Headers:
         return ()
     modified = headers.value(entry.headers, b"last-modified")
     since = () if modified is None else ((b"if-modified-since", modified),)
-    return ((b"if-none-match", entry.etag.encode("latin-1")), *since) if _tagged(entry) else since
+    tag = upstream_tag(entry)
+    return since if tag is None else ((b"if-none-match", tag.encode("latin-1")), *since)
+
+
+def upstream_tag(entry: Entry) -> str | None:
+    """The entity tag that upstream gave to what it sent, in gzip or not; None where all tags are our own."""
+    if not entry.validated:
+        return None
+    representations = ((entry.etag, entry.body), *([(entry.gzip.etag, entry.gzip.body)] if entry.gzip else []))
+    return next((tag for tag, body in representations if tag != directives.entity_tag(body)), None)
 
 
 def _tagged(entry: Entry) -> bool:
-    return entry.validated and entry.etag != directives.entity_tag(entry.body)
+    return upstream_tag(entry) is not None
 
 
 def _has_validator(head: Head) -> bool:

@@ -10,7 +10,7 @@ import struct
 
 import orjson
 
-from proxy.model import Entry, Terms
+from proxy.model import Coded, Entry, Terms
 
 _LENGTH = struct.Struct("<I")
 _TIME = struct.Struct("<d")
@@ -30,6 +30,7 @@ def encoded(entry: Entry) -> bytes:
             entry.initial_age,
             entry.lifetime,
             entry.validated,
+            None if entry.gzip is None else [entry.gzip.etag, len(entry.body)],
             [
                 terms.stale_while_revalidate,
                 terms.stale_if_error,
@@ -40,22 +41,25 @@ def encoded(entry: Entry) -> bytes:
             ],
         ]
     )
-    return b"".join((_LENGTH.pack(len(facts)), facts, entry.body))
+    return b"".join((_LENGTH.pack(len(facts)), facts, entry.body, b"" if entry.gzip is None else entry.gzip.body))
 
 
 def decoded(value: bytes) -> Entry | None:
     """The entry of `encoded`; None for anything else."""
     try:
         end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
-        key, status, fields, etag, requested_at, responded_at, initial_age, lifetime, validated, terms = orjson.loads(
-            value[_LENGTH.size : end]
-        )
+        key, status, fields, etag, *rest = orjson.loads(value[_LENGTH.size : end])
+        requested_at, responded_at, initial_age, lifetime, validated, coded, terms = rest
         window, on_error, strict, shared, vary, variant = terms
+        body, gzip = value[end:], None
+        if coded is not None:
+            tag, size = coded
+            body, gzip = body[:size], Coded(body[size:], tag)
         return Entry(
             key=key,
             status=status,
             headers=tuple((name.encode("latin-1"), content.encode("latin-1")) for name, content in fields),
-            body=value[end:],
+            body=body,
             etag=etag,
             requested_at=requested_at,
             responded_at=responded_at,
@@ -63,6 +67,7 @@ def decoded(value: bytes) -> Entry | None:
             lifetime=lifetime,
             validated=validated,
             terms=Terms(window, on_error, strict, shared, tuple(vary), variant),
+            gzip=gzip,
         )
     except (struct.error, ValueError, TypeError, AttributeError):
         return None

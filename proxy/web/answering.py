@@ -8,7 +8,7 @@ from proxy.engine.downloads import Download, Downloads
 from proxy.engine.fill import PIECE, Fill
 from proxy.errors import Faulty
 from proxy.model import Headers, Host, Outcome
-from proxy.rules import addresses, bodies, conditional, directives, headers, ranges, verdicts
+from proxy.rules import addresses, bodies, codings, conditional, directives, headers, ranges, verdicts
 from proxy.rules.endpoints import Endpoint, Kind
 from proxy.stores.base import Blob
 from proxy.web.messages import Client, error_body
@@ -18,6 +18,8 @@ _ANYONE = (b"access-control-allow-origin", b"*")
 _JSON = (b"content-type", b"application/json")
 # What is known of a tarball without asking; the static host sends the same.
 _TARBALL = ((b"content-type", b"application/gzip"), (b"accept-ranges", b"bytes"), _ANYONE)
+_VARIES: Headers = ((b"vary", b"accept-encoding"),)
+_IN_GZIP: Headers = (*_VARIES, (b"content-encoding", b"gzip"))
 # A README is foreign HTML: in a browser it gets no script, no form and no origin of ours.
 _SANDBOX: Headers = ((b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff"))
 
@@ -39,13 +41,19 @@ async def outcome(
         await client.whole(entry.status, (_JSON, _ANYONE, *own), body)
         return
     body, etag = entry.body, entry.etag
+    negotiated: Headers = ()
+    if entry.gzip is not None and row.name != "site_metadata":
+        negotiated = _VARIES
+        if codings.takes_gzip(request.get(b"accept-encoding")):
+            body, etag, negotiated = entry.gzip.body, entry.gzip.etag, _IN_GZIP
     if base is not None and row.name == "site_metadata":
         body = addresses.without_cdn(body, origins, base)
         etag = directives.entity_tag(body)
     if entry.status != 200:  # neither a range nor a condition is about such an answer (RFC 9110 section 13.2.1)
         await client.whole(entry.status, (*entry.headers, *own), body)
         return
-    fields = (*entry.headers, (b"etag", etag.encode("latin-1")), (b"accept-ranges", b"bytes"), *own)
+    kept = tuple(item for item in entry.headers if item[0] != b"vary") if negotiated else entry.headers
+    fields = (*kept, *negotiated, (b"etag", etag.encode("latin-1")), (b"accept-ranges", b"bytes"), *own)
     if row.kind is Kind.HTML:
         fields = (*fields, *_SANDBOX, *_negotiated(request))
     if row.shielded and headers.value(fields, b"access-control-allow-origin") is None:
@@ -144,7 +152,7 @@ def _span(request: Request, size: int, etag: str, modified: bytes | None) -> ran
 
 def _without_content(fields: Headers) -> Headers:
     """The fields of a 304 (RFC 9110 section 15.4.5)."""
-    content = (b"content-type", b"content-language", b"accept-ranges")
+    content = (b"content-type", b"content-encoding", b"content-language", b"accept-ranges")
     return tuple(item for item in fields if item[0] not in content)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import logging
 import socket
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.proxied import Proxied, proxied
-from tests.upstream import Upstream, faults
+from tests.upstream import Source, Upstream, faults, samples
 
 CRATE, INDEX, METADATA = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/site_metadata"
 
@@ -23,7 +24,7 @@ def test_bodies_are_upstreams_byte_for_byte(proxy: Proxied, upstream: Upstream) 
 
 
 def test_an_answer_tells_how_it_was_come_by_and_how_long_it_may_be_kept(proxy: Proxied) -> None:
-    cold = proxy.get(CRATE)
+    cold = proxy.get(CRATE, accept_encoding="identity")
     assert cold.headers["etag"] == f'"{hashlib.sha256(cold.content).hexdigest()}"'
     assert cold.headers["cache-control"] == "public, max-age=300"
     assert (cold.headers["age"], cold.headers["access-control-allow-origin"]) == ("0", "*")
@@ -86,9 +87,9 @@ def test_a_client_that_has_the_answer_is_told_so_by_its_own_validator_only(proxy
 
 def test_head_and_a_single_range_work_on_everything(proxy: Proxied) -> None:
     body = proxy.get(CRATE).content
-    head = proxy.ask("HEAD", CRATE)
+    head = proxy.ask("HEAD", CRATE, accept_encoding="identity")
     assert (head.headers["content-length"], head.content) == (str(len(body)), b"")
-    part = proxy.get(CRATE, range="bytes=2-5")
+    part = proxy.get(CRATE, range="bytes=2-5", accept_encoding="identity")
     assert (part.status_code, part.content) == (206, body[2:6])
     assert part.headers["content-range"] == f"bytes 2-5/{len(body)}"
     assert proxy.get(CRATE, range="bytes=999999-").status_code == 416
@@ -291,10 +292,46 @@ def test_answers_that_depend_on_accept_say_so(proxy: Proxied) -> None:
             assert "accept" in proxy.get(path, accept=accept).headers["vary"]
 
 
-def test_a_coding_that_was_not_asked_for_is_refused(proxy: Proxied, upstream: Upstream) -> None:
-    upstream.fault("", faults.Gzip())
-    for path in (CRATE, INDEX, "/api/v1/crates/leaf/1.0.0/readme"):
-        assert proxy.get(path).status_code == 502
+@pytest.mark.parametrize("upstreams", [True, False], ids=["gzip from upstream", "made here"])
+def test_each_coding_of_an_answer_is_itself_with_a_tag_of_its_own(
+    upstreams: bool, proxy: Proxied, upstream: Upstream
+) -> None:
+    for number in range(20):
+        upstream.registry.add(Source("leaf", f"4.0.{number}"), samples.OWNER)
+    if upstreams:
+        upstream.fault("index", faults.Gzip())
+    plain = proxy.get(INDEX, accept_encoding="identity")
+    coded = proxy.get(INDEX, accept_encoding="deflate, gzip")
+    assert plain.content == coded.content == upstream.registry.index_file("leaf")
+    assert "content-encoding" not in plain.headers and coded.headers["content-encoding"] == "gzip"
+    assert int(coded.headers["content-length"]) < int(plain.headers["content-length"])
+    assert plain.headers["vary"] == coded.headers["vary"] == "accept-encoding"
+    assert plain.headers["etag"] != coded.headers["etag"]
+    for answer, accepted in ((plain, "identity"), (coded, "gzip")):
+        tag = answer.headers["etag"]
+        assert proxy.get(INDEX, if_none_match=tag, accept_encoding=accepted).status_code == 304
+    proxy.clock.now += 61
+    upstream.heal()
+    renewed = proxy.get(INDEX, accept_encoding="gzip")
+    assert (renewed.headers["x-cache"], renewed.headers["etag"]) == ("REVALIDATED", coded.headers["etag"])
+    # Upstream is asked with its own tag, whichever coding that belongs to.
+    asked = upstream.asked(host="index")[-1].header("if-none-match")
+    assert asked == (coded if upstreams else plain).headers["etag"]
+    assert len(upstream.asked()) == 2
+
+
+def test_a_coding_that_cannot_be_read_is_refused(proxy: Proxied, upstream: Upstream) -> None:
+    for coding, body in (("br", b"x"), ("gzip", b"no gzip"), ("gzip", gzip.compress(b"{}")[:-1])):
+        upstream.heal()
+        fields = (("content-type", "application/json"), ("content-encoding", coding))
+        upstream.fault("", faults.Status(200, fields, body))
+        for path in (CRATE, INDEX, "/api/v1/crates/leaf/1.0.0/readme"):
+            assert proxy.get(path).status_code == 502
+
+
+def test_a_short_answer_has_one_coding(proxy: Proxied) -> None:
+    answer = proxy.get("/index/3/a/abc", accept_encoding="gzip")
+    assert "content-encoding" not in answer.headers and "vary" not in answer.headers
 
 
 def test_a_query_is_in_no_log(proxy: Proxied, upstream: Upstream, caplog: pytest.LogCaptureFixture) -> None:
