@@ -26,6 +26,14 @@ def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.01)
 
 
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def pids(port: int, count: int = 2) -> set[int]:
     """The workers that answer; the kernel spreads connections by chance."""
     found: set[int] = set()
@@ -105,8 +113,7 @@ def test_a_signal_drains_every_worker(tmp_path: Path) -> None:
         server.signal()
         server.until("draining")
         server.until("draining")
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), timeout=10)
+        until(lambda: refused(port))  # a worker says that it drains just before it closes its socket
         for marker, wire in held:
             marker.unlink()
             answer = one_answer(wire)
