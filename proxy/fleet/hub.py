@@ -78,6 +78,8 @@ class Hub:
         task = asyncio.current_task()
         assert task is not None
         self._members[member] = task
+        # Only now does an announcement reach it: connected it was before the hub knew of it.
+        self._send(member, line("welcome"))
         try:
             while data := await reader.readline():
                 message = understood(data)

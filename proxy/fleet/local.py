@@ -113,13 +113,24 @@ class LocalFleet:
     async def _connected(self, path: Path, *, successor: bool) -> tuple[StreamReader, StreamWriter] | None:
         """None where it should be tried again soon: somebody else is just becoming the hub."""
         try:
-            async with asyncio.timeout(BOUND):
-                return await asyncio.open_unix_connection(path, limit=LONGEST)
+            return await self._welcomed(path)
         except (FileNotFoundError, ConnectionRefusedError):
             if self._hub is not None:  # Ours, and it does not answer: its socket was removed.
                 await self._hub.aclose()
             self._hub = await Hub.opened(path, successor=successor)
-            return await asyncio.open_unix_connection(path, limit=LONGEST) if self._hub else None
+            return await self._welcomed(path) if self._hub else None
+
+    async def _welcomed(self, path: Path) -> tuple[StreamReader, StreamWriter]:
+        """A connection that the hub knows of: what is announced from now on is heard. OSError where it breaks."""
+        async with asyncio.timeout(BOUND):
+            reader, writer = await asyncio.open_unix_connection(path, limit=LONGEST)
+            try:
+                if understood(await reader.readline()).get("kind") != "welcome":
+                    raise ConnectionResetError("the hub is leaving")
+            except BaseException:
+                writer.transport.abort()
+                raise
+        return reader, writer
 
     async def _member(self, reader: StreamReader, writer: StreamWriter) -> None:
         """From the first message to the end of the connection."""

@@ -177,7 +177,9 @@ async def test_members_ignore_what_they_do_not_know(tmp_path: Path) -> None:
     told: list[bytes] = []
 
     async def newer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b'{"v":1,"kind":"weather","sun":true}\n{"v":9}\nnoise\n{"v":1,"kind":"heard","id":5}\n')
+        writer.write(
+            b'{"v":1,"kind":"welcome"}\n{"v":1,"kind":"weather","sun":true}\n{"v":9}\nnoise\n{"v":1,"kind":"heard","id":5}\n'
+        )
         fields = {"crate": "a", "endpoint": None, "soft": False, "at": 2}
         writer.write(json.dumps({"v": 1, "kind": "invalidation", "id": 3, **fields}).encode() + b"\n")
         told.append(await reader.readline())
