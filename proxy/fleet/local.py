@@ -13,6 +13,7 @@ import itertools
 import logging
 from asyncio import StreamReader, StreamWriter
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 from proxy.fleet import place
@@ -141,7 +142,7 @@ class LocalFleet:
             while data := await reader.readline():
                 message = understood(data)
                 if announced := invalidation(message):
-                    self._safely(lambda announced=announced: self._hear(announced))  # type: ignore[misc]
+                    self._safely(partial(self._hear, announced))
                     writer.write(line("heard", id=message.get("id")))
                 elif message.get("kind") == "heard" and str(message.get("id")) in self._unheard:
                     self._answered(self._unheard[str(message["id"])], True)
