@@ -123,12 +123,18 @@ def test_the_defaults_are_those_that_are_promised() -> None:
             "index": "https://index.crates.io",
             "static": "https://static.crates.io",
             "contact": "",
+            "requests_per_second": 1.0,
+            "burst": 10,
+            "window_requests": 570,
+            "max_wait": 10.0,
             "connect_timeout": 5.0,
             "read_timeout": 20.0,
             "stale_after": 2.0,
             "proxy": "",
             "ca_file": "",
             "offline": False,
+            "renew_ceiling": 21600.0,
+            "follow_feed": False,
         },
         "cache": {
             "dir": "",
@@ -137,10 +143,11 @@ def test_the_defaults_are_those_that_are_promised() -> None:
             "min_free": 2**30,
             "memory": 128 * 2**20,
             "keep": 365 * 86400.0,
+            "pinned": (),
         },
         "redis": {"url": "", "prefix": "crates-proxy:"},
         "access": {"read_only": False, "admin_token": ""},
-        "log": {"format": "text", "level": "info"},
+        "log": {"format": "text", "level": "info", "access": False},
         "endpoints": {},
     }
 
@@ -203,6 +210,14 @@ READ: list[tuple[str, object, object]] = [
     ("upstream.proxy", "https://u:p%40@Proxy", "https://u:p%40@proxy"),
     ("upstream.ca_file", "/etc/ssl/ä b.pem", "/etc/ssl/ä b.pem"),
     ("upstream.offline", True, True),
+    ("upstream.requests_per_second", 2, 2.0),
+    ("upstream.burst", 1000, 1000),
+    ("upstream.window_requests", 1, 1),
+    ("upstream.max_wait", 0, 0.0),
+    ("upstream.renew_ceiling", "1d", 86400.0),
+    ("upstream.follow_feed", True, True),
+    ("cache.pinned", ["/srv/a/Cargo.lock", "b/Cargo.lock"], ("/srv/a/Cargo.lock", "b/Cargo.lock")),
+    ("log.access", True, True),
     ("cache.max_size", "1TiB", 2**40),
     ("cache.max_size", "1 tb", 10**12),
     ("cache.max_size", "600MB", 600_000_000),
@@ -395,18 +410,10 @@ PLANNED_DEFAULTS: dict[str, tuple[object, object]] = {
     "server.write_timeout": ("60s", 60.0),
     "server.max_connections": (4096, 4096),
     "server.max_connections_per_client": (0, 0),
-    "upstream.requests_per_second": (1.0, 1.0),
-    "upstream.burst": (10, 10),
-    "upstream.window_requests": (570, 570),
-    "upstream.max_wait": ("10s", 10.0),
-    "upstream.renew_ceiling": ("6h", 21600.0),
-    "upstream.follow_feed": (False, False),
-    "cache.pinned": ([], ()),
     "blobs.url": ("", ""),
     "access.networks": ([], ()),
     "stats.client_header": ("", ""),
     "stats.clients": ({}, {}),
-    "log.access": (False, False),
 }
 
 
@@ -759,8 +766,7 @@ def test_everything_that_is_wrong_is_told_at_once(sources: Sources) -> None:
         [server]
         workers = "3"
         socket = "/s"
-        [upstream]
-        burst = 10
+        max_headers = 10
         [access]
         admin_token = "two words"
         [endpoints.crat]
@@ -776,7 +782,7 @@ def test_everything_that_is_wrong_is_told_at_once(sources: Sources) -> None:
         "prot (my.toml): no such setting",
         "endpoints.crat.ttl (my.toml): no such endpoint; did you mean crate?",
         "CRATES_PROXY_CACHE__DRI (environment): no such setting; did you mean CRATES_PROXY_CACHE__DIR?",
-        "upstream.burst = 10 (my.toml): not supported by this version yet; remove it",
+        "server.max_headers = 10 (my.toml): not supported by this version yet; remove it",
         'server.workers = "3" (my.toml): must be a whole number, 1 to 1024',
         f'server.drain_timeout = "soon" (command line): must be {DURATION}',
         'redis.url = "redis+sentinel://:****@h:1/main/0" (CRATES_PROXY_REDIS__URL):'
