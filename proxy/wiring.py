@@ -49,6 +49,7 @@ TIDY_EVERY = 30.0
 """Seconds between two looks at what can wait: noting what was used last, keeping the cache under its size."""
 
 Clock = Callable[[], float]
+Reach = Callable[[Settings], Upstream]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,13 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, directory: Path, clock: Clock = time.time) -> AsyncIterator[Proxy]:
+async def opened(
+    settings: Settings, directory: Path, clock: Clock = time.time, reach: Reach | None = None
+) -> AsyncIterator[Proxy]:
     """Open the stores in `directory` (`cache.dir`), join the fleet, and close everything in the end.
 
-    `clock` gives seconds since the epoch. Raises `SettingsError` where a setting cannot be put to use.
+    `clock` gives seconds since the epoch, `reach` the way to crates.io, which by default is HTTP. Raises
+    `SettingsError` where a setting cannot be put to use.
     """
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
@@ -78,7 +82,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         negatives: Memory[Hot] = Memory(NEGATIVES)
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
-        upstream = WatchedUpstream(_upstream(settings, stack))
+        upstream = WatchedUpstream(_upstream(settings, reach or over_http, stack))
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
@@ -229,13 +233,20 @@ async def _fleets(
     return replicas, machine
 
 
-def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
-    given = settings.upstream
-    if given.offline:
+def _upstream(settings: Settings, reach: Reach, stack: contextlib.AsyncExitStack) -> Upstream:
+    if settings.upstream.offline:
         return OfflineUpstream()
+    upstream = reach(settings)
+    stack.push_async_callback(upstream.aclose)
+    return upstream
+
+
+def over_http(settings: Settings) -> Upstream:
+    """crates.io as the settings tell the way to it."""
+    given = settings.upstream
     contact = f" ({given.contact})" if given.contact else ""
     try:
-        upstream = HttpUpstream(
+        return HttpUpstream(
             origins(settings),
             user_agent=f"crates-proxy/{__version__}{contact}",
             connect_timeout=given.connect_timeout,
@@ -246,8 +257,6 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
     except OSError as error:  # of which ssl.SSLError is one
         reason = error.strerror or error
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
-    stack.push_async_callback(upstream.aclose)
-    return upstream
 
 
 def _policy(settings: Settings, name: str) -> Policy:

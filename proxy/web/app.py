@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.routing import Mount, Route, Router
@@ -25,9 +25,13 @@ log = logging.getLogger("proxy")
 class App:
     """An ASGI application that opens the proxy when the server starts and closes it when it stops."""
 
-    def __init__(self, settings: Settings, directory: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: Settings, directory: Path, clock: wiring.Clock = time.time, reach: wiring.Reach | None = None
+    ) -> None:
+        """`clock` and `reach` as `wiring.opened` takes them."""
         self._settings = settings
         self._clock = clock
+        self._reach = reach
         self._directory = directory
         self._draining = False
         # Without Starlette's middleware, which would answer what fails in words of its own.
@@ -60,7 +64,7 @@ class App:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: object) -> AsyncIterator[None]:
-        async with wiring.opened(self._settings, self._directory, self._clock) as proxy:
+        async with wiring.opened(self._settings, self._directory, self._clock, self._reach) as proxy:
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: [*proxy.stores(), *proxy.upstream()], lambda: self._draining)),
