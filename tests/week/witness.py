@@ -1,0 +1,64 @@
+"""What the clients saw, and whether it kept the promise: what was ever had can be had, whatever crates.io does."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+from tests.week.ways import Got
+
+PATIENCE = 30.0
+"""Seconds without a byte after which cargo gives up."""
+_DETAIL = re.compile(r"detail=([a-z-]+)")
+
+
+class Witness:
+    """`published`: when each version of a crate was, oldest first. `failures`: lines about reads of what had been
+    had before, which then failed."""
+
+    def __init__(self, clock: Callable[[], float], published: Callable[[str], list[float]]) -> None:
+        self._clock = clock
+        self._published = published
+        self._had: set[str] = set()
+        self.requests: Counter[str] = Counter()
+        self.verdicts: Counter[str] = Counter()
+        self.details: Counter[str] = Counter()
+        self.refused: Counter[tuple[str, int]] = Counter()
+        self.longest: dict[str, float] = {}
+        self.failures: list[str] = []
+        self.untrue: list[str] = []
+        self.withheld: dict[str, float] = {}
+        self.published_within = 0.0
+
+    def saw(self, kind: str, method: str, url: str, got: Got, waited: float) -> None:
+        """One request and its answer, however it came out."""
+        self.requests[kind] += 1
+        self.longest[kind] = max(self.longest.get(kind, 0.0), waited)
+        if verdict := got.fields.get("x-cache"):
+            self.verdicts[verdict] += 1
+        if detail := _DETAIL.search(got.fields.get("cache-status", "")):
+            self.details[detail[1]] += 1
+        read = method == "GET" and kind not in ("private", "write")
+        if 200 <= got.status < 400 and waited <= PATIENCE:
+            if read:
+                self._had.add(url)
+            return
+        self.refused[kind, got.status] += 1
+        if got.status == 429 and "retry-after" not in got.fields:
+            self.untrue.append(f"{kind} {url}: 429 that does not say when to come again")
+        if read and url in self._had:
+            words = got.body[:200].decode(errors="replace")
+            self.failures.append(f"at {self._clock():.0f}: {kind} {url}: {got.status} after {waited:.1f} s {words}")
+
+    def read(self, kind: str, crate: str, got: Got, versions: int) -> None:
+        """How many versions an answer told of. One served although upstream failed or was not asked may lack some."""
+        if "detail=" in got.fields.get("cache-status", "").replace("detail=stale-while-revalidate", ""):
+            return
+        published = self._published(crate)
+        if versions < len(published):
+            self.withheld[kind] = max(self.withheld.get(kind, 0.0), self._clock() - published[versions])
+
+    @property
+    def total(self) -> int:
+        return sum(self.requests.values())
