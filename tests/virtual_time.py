@@ -74,9 +74,10 @@ class _Jumping(selectors.DefaultSelector):
         self._idle = idle
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        events = super().select(0)
-        if events or timeout is not None and (timeout <= 0 or self._idle(timeout)):
-            return events
+        if timeout is not None:
+            events = super().select(0)
+            if events or timeout <= 0 or self._idle(timeout):
+                return events
         events = super().select(_STUCK)
         if not events:
             raise RuntimeError(f"for {_STUCK:.0f} real seconds a thread has been at work, or nothing can ever happen")

@@ -130,10 +130,12 @@ def _locked(project: Project, name: str, home: Home) -> dict[str, Any] | None:
     """The line of the version that the project has locked; it locks the newest where it has none."""
     if name not in home.files:
         return None
-    lines = [json.loads(line) for line in home.files[name][1].splitlines()]
+    lines = home.files[name][1].splitlines()
     if name not in project.lock:
-        project.lock[name] = next((one["vers"] for one in reversed(lines) if not one["yanked"]), lines[-1]["vers"])
-    return next((one for one in lines if one["vers"] == project.lock[name]), None)
+        newest = next((line for line in reversed(lines) if b'"yanked":false' in line), lines[-1])
+        project.lock[name] = json.loads(newest)["vers"]
+    wanted = f'"vers":"{project.lock[name]}"'.encode()
+    return next((json.loads(line) for line in lines if wanted in line), None)
 
 
 async def _tarball(visitor: Visitor, dl: str, name: str, line: dict[str, Any], home: Home) -> None:

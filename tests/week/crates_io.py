@@ -1,4 +1,4 @@
-"""crates.io as one address meets it: the small crates.io's answers, after a while, within limits, in good hours and bad.
+"""crates.io as one address meets it: the small crates.io's answers after a while, limits, good hours and bad ones.
 
     answer = await crates_io.exchange(Request("api", "GET", "/api/v1/crates/serde", headers))
 

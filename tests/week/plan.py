@@ -43,12 +43,12 @@ class Plan:
     crates: int = 5000
     common: int = 300
     projects: int = 12
-    project_crates: tuple[int, int] = (15, 45)
+    project_crates: tuple[int, int] = (8, 24)
     jobs_an_hour: float = 25.0
     changes_a_day: float = 150.0
     tool_at: float = 2 * HOUR
     tool_every: float = DAY
-    bot_every: float = 2 * HOUR
+    bot_every: float = 4 * HOUR
     lanes: int = 4
     searches_an_hour: float = 2.0
     pages_an_hour: float = 20.0
@@ -57,8 +57,36 @@ class Plan:
 
 
 def week(seconds: float, seed: int) -> Plan:
-    """The plan of that many seconds. Its bad hours meet the tool at work, and are shorter where all is short."""
+    """Days. The bad hours meet the tool at work."""
     return Plan(seconds, seed, outages=outages(seconds))
+
+
+def hours(seconds: float, seed: int) -> Plan:
+    """A few hours: everything begins at once, and the tool has fewer crates, so that it has been through in the end."""
+    crates = max(400, round(seconds / 6))
+    return Plan(
+        seconds, seed, crates=min(5000, crates), tool_at=MINUTE, tool_every=seconds / 2, outages=outages(seconds)
+    )
+
+
+def minutes(seconds: float, seed: int) -> Plan:
+    """What real minutes hold: ten times as many jobs, a tool that asks for more than may be asked, then again."""
+    return Plan(
+        seconds,
+        seed,
+        crates=1000,
+        common=120,
+        projects=8,
+        jobs_an_hour=250.0,
+        changes_a_day=150.0 * 20,
+        tool_at=seconds / 30,
+        tool_every=seconds,
+        bot_every=seconds / 4,
+        searches_an_hour=60.0,
+        pages_an_hour=200.0,
+        publishes_a_day=600.0,
+        outages=outages(seconds),
+    )
 
 
 def outages(seconds: float) -> tuple[Outage, ...]:

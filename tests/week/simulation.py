@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -21,30 +20,25 @@ from tests.week.books import Books
 from tests.week.clients import Visitor
 from tests.week.crates_io import CratesIo, Reached
 from tests.week.office import Office
-from tests.week.plan import HOUR, Plan
+from tests.week.plan import Plan
+from tests.week.report import Run
 from tests.week.ways import Straight, Through, Way, started
 from tests.week.witness import Witness
 
-Progress = Callable[[float, float, Books, Witness], None]
-"""Is told now and then: virtual seconds, real seconds, what crates.io and what the clients saw so far."""
+Progress = Callable[[Run], None]
+"""Is told now and then what has come of it so far."""
+TOLD_EVERY = 0.5
+"""Real seconds between two words of progress, and virtual ones between two looks at that clock."""
+LOOKED_EVERY = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What came of it: `seconds` of virtual time, in which crates.io saw `books` and the clients `witness`."""
-
-    seconds: float
-    took: float
-    books: Books
-    witness: Witness
-
-
-def through_the_proxy(plan: Plan, progress: Progress, given: Mapping[str, object] = {}) -> Run:
-    """`given`: settings, by key."""
+def through_the_proxy(plan: Plan, progress: Progress, given: Mapping[str, str]) -> Run:
+    """`given`: settings, by key, as the environment would give them."""
 
     async def run() -> Run:
         with tempfile.TemporaryDirectory(prefix="week-") as scratch:
-            return await _run(plan, progress, partial(_application, _settings(Path(scratch), given), Path(scratch)))
+            directory = Path(scratch)
+            return await _run(plan, progress, partial(_application, configured(directory, given), directory))
 
     with virtual_time.running() as runner:
         return runner.run(run())
@@ -60,13 +54,19 @@ def straight(plan: Plan, progress: Progress) -> Run:
         return runner.run(run())
 
 
-def _settings(directory: Path, given: Mapping[str, object]) -> Settings:
-    fixed = {"cache.dir": str(directory), "cache.min_free": 0, "upstream.contact": "tests@example.org"}
-    return settings.load({**fixed, **given}, None, {}, endpoints=TIMED).settings
+def configured(directory: Path, given: Mapping[str, str]) -> Settings:
+    """The settings of a run, `given` over them."""
+    chosen = {"cache.dir": str(directory), "upstream.contact": "tests@example.org", **given}
+    return settings.load({}, None, environment(chosen), endpoints=TIMED).settings
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Settings, by key, as variables of the environment."""
+    return {f"CRATES_PROXY_{key.upper().replace('.', '__')}": value for key, value in given.items()}
 
 
 @contextlib.asynccontextmanager
-async def _application(settings: Settings, directory: Path, crates_io: CratesIo):  # type: ignore[no-untyped-def]
+async def _application(settings: Settings, directory: Path, crates_io: CratesIo) -> AsyncIterator[Way]:
     application = App(settings, directory, virtual_time.clock(), lambda _: Reached(crates_io))
     async with started(application):
         yield Through(application)
@@ -83,9 +83,12 @@ async def _run(
     crates_io = CratesIo(registry, clock, plan.outages, plan.seed, books)
 
     async def told() -> None:
+        told_at = begun
         while True:
-            await asyncio.sleep(HOUR)
-            progress(asyncio.get_running_loop().time(), time.monotonic() - begun, books, witness)
+            await asyncio.sleep(LOOKED_EVERY)
+            if time.monotonic() - told_at > TOLD_EVERY:
+                told_at = time.monotonic()
+                progress(Run(asyncio.get_running_loop().time(), told_at - begun, books, witness))
 
     teller = asyncio.create_task(told())
     async with opened(crates_io) as way:

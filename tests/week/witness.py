@@ -10,12 +10,15 @@ from tests.week.ways import Got
 
 PATIENCE = 30.0
 """Seconds without a byte after which cargo gives up."""
+EXCUSED = ("stale-if-error", "throttled", "offline")
+"""What an answer says that was served because nothing better could be had."""
 _DETAIL = re.compile(r"detail=([a-z-]+)")
 
 
 class Witness:
-    """`published`: when each version of a crate was, oldest first. `failures`: lines about reads of what had been
-    had before, which then failed."""
+    """`published`: when each version of a crate was, oldest first. failures: lines about reads of what had been had
+    before, which then failed. put_off, in_vain: 429, and other failures, of what nobody had had. withheld: seconds
+    that a new version was older than an answer without it, by kind; published_within: until cargo saw its own."""
 
     def __init__(self, clock: Callable[[], float], published: Callable[[str], list[float]]) -> None:
         self._clock = clock
@@ -26,6 +29,8 @@ class Witness:
         self.details: Counter[str] = Counter()
         self.refused: Counter[tuple[str, int]] = Counter()
         self.longest: dict[str, float] = {}
+        self.put_off = 0
+        self.in_vain = 0
         self.failures: list[str] = []
         self.untrue: list[str] = []
         self.withheld: dict[str, float] = {}
@@ -45,15 +50,21 @@ class Witness:
                 self._had.add(url)
             return
         self.refused[kind, got.status] += 1
-        if got.status == 429 and "retry-after" not in got.fields:
-            self.untrue.append(f"{kind} {url}: 429 that does not say when to come again")
+        words = got.body[:200].decode(errors="replace")
+        told = f"at {self._clock():.0f}: {kind} {url}: {got.status or 'nothing'} after {waited:.1f} s {words}"
         if read and url in self._had:
-            words = got.body[:200].decode(errors="replace")
-            self.failures.append(f"at {self._clock():.0f}: {kind} {url}: {got.status} after {waited:.1f} s {words}")
+            self.failures.append(told)
+        elif got.status == 429:
+            self.put_off += 1
+        else:
+            self.in_vain += 1
+        if got.status == 429 and "retry-after" not in got.fields:
+            self.untrue.append(f"429 that does not say when to come again: {told}")
 
     def read(self, kind: str, crate: str, got: Got, versions: int) -> None:
         """How many versions an answer told of. One served although upstream failed or was not asked may lack some."""
-        if "detail=" in got.fields.get("cache-status", "").replace("detail=stale-while-revalidate", ""):
+        detail = _DETAIL.search(got.fields.get("cache-status", ""))
+        if detail is not None and detail[1] in EXCUSED:
             return
         published = self._published(crate)
         if versions < len(published):
