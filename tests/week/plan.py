@@ -62,11 +62,9 @@ def week(seconds: float, seed: int) -> Plan:
 
 
 def hours(seconds: float, seed: int) -> Plan:
-    """A few hours: everything begins at once, and the tool has fewer crates, so that it has been through in the end."""
-    crates = max(400, round(seconds / 6))
-    return Plan(
-        seconds, seed, crates=min(5000, crates), tool_at=MINUTE, tool_every=seconds / 2, outages=outages(seconds)
-    )
+    """Hours, or less: everything begins at once, and the tool has fewer crates, yet more than crates.io would bear."""
+    crates = min(5000, max(900, round(seconds / 6)))
+    return Plan(seconds, seed, crates=crates, tool_at=MINUTE, tool_every=seconds / 2, outages=outages(seconds))
 
 
 def minutes(seconds: float, seed: int) -> Plan:

@@ -92,10 +92,7 @@ def _sources(witness: Witness) -> list[str]:
     return [
         f"served from what is stored: {served / total:.1%} ({_counted(verdicts)})",
         f"with a remark: {_counted(witness.details) or 'none'}",
-        *(
-            f"refused: {kind}, {status or 'no answer'}: {count:,}"
-            for (kind, status), count in sorted(witness.refused.items())
-        ),
+        *(f"refused: {kind}, {status or 'no answer'}: {count:,}" for (kind, status), count in refused),
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.week import plan, report, simulation
 from tests.week.books import Books
 from tests.week.plan import MINUTE
@@ -9,7 +11,7 @@ from tests.week.report import Bounds, Run
 from tests.week.ways import NOTHING, Got
 from tests.week.witness import Witness
 
-SHORT = plan.hours(20 * MINUTE, seed=1)
+SHORT = replace(plan.hours(20 * MINUTE, seed=1), jobs_an_hour=120.0)
 OK = Got(200, {}, b"{}")
 
 
