@@ -85,11 +85,22 @@ def book(
     """Book a request. Until `held_until` only callers' requests go."""
     bucket = _settled(bucket, limits, now)
     if urgency is Urgency.CALLER:
-        return _taken(bucket, limits, now), Booked(now)
+        return sent(bucket, limits, now), Booked(now)
     first = _first(bucket, limits, now)
     if held_until <= now and first <= now + _ahead(bucket, limits, now, urgency):
-        return _taken(bucket, limits, first), Booked(first)
+        return sent(bucket, limits, first), Booked(first)
     return _refused(bucket, limits, now, max(first, held_until), urgency)
+
+
+def sent(bucket: Bucket, limits: Limits, at: float) -> Bucket:
+    """With one more request at that time."""
+    times = bucket.times
+    place = bisect.bisect_right(times, at)
+    return replace(
+        bucket,
+        full_at=max(bucket.full_at, at) + limits.spacing,
+        times=(*times[:place], at, *times[place:]),
+    )
 
 
 def given_back(bucket: Bucket, limits: Limits, at: float) -> Bucket:
@@ -107,7 +118,7 @@ def free(bucket: Bucket, limits: Limits, now: float) -> int:
     return max(0, min(in_hand, limits.window - len(bucket.times)))
 
 
-_LEFT = {Urgency.REFRESH: 0.5, Urgency.MACHINE: 1.0}
+LEFT = {Urgency.REFRESH: 0.5, Urgency.MACHINE: 1.0}
 """How much of the burst must be left for those to go for whom nobody waits."""
 _EPSILON = 1e-6  # a microsecond, which is also how finely Redis tells the time
 
@@ -132,23 +143,13 @@ def _first(bucket: Bucket, limits: Limits, now: float) -> float:
 
 def _ahead(bucket: Bucket, limits: Limits, now: float, urgency: Urgency) -> float:
     """Seconds that a booking may lie ahead; less than none where it may not be made at all."""
-    share = _LEFT.get(urgency)
+    share = LEFT.get(urgency)
     if share is None:
         return limits.max_wait
     left = limits.burst - (max(bucket.full_at, now) - now) / limits.spacing + _EPSILON
     # In the window, too, they leave room for as many people as may come at once.
     roomy = len(bucket.times) < max(1, limits.window - limits.burst)
     return 0.0 if roomy and left >= max(1.0, limits.burst * share) else -1.0
-
-
-def _taken(bucket: Bucket, limits: Limits, at: float) -> Bucket:
-    times = bucket.times
-    place = bisect.bisect_right(times, at)
-    return replace(
-        bucket,
-        full_at=max(bucket.full_at, at) + limits.spacing,
-        times=(*times[:place], at, *times[place:]),
-    )
 
 
 def _refused(
