@@ -10,6 +10,9 @@ from typing import Protocol
 from proxy.model import Head, Headers, Host
 from proxy.rules.bucket import Urgency
 
+THROTTLED, FAILING = "throttled", "stale-if-error"
+"""Why an answer will not be there soon: `detail` of Cache-Status for the copy that is served instead."""
+
 
 class Need:
     """For whom a request is made. It may become more urgent while the request is under way, when somebody joins.
