@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from proxy import __version__
@@ -23,12 +25,14 @@ from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
 from proxy.engine.warming import Warming
 from proxy.errors import SettingsError
-from proxy.fleet.base import Fleet, Listener, Lost
+from proxy.fleet import redis_budget
+from proxy.fleet.base import Budget, Fleet, Listener, Lost, Standing
 from proxy.fleet.local import LocalFleet
 from proxy.fleet.redis import RedisFleet
 from proxy.logs import Calm
 from proxy.model import Health, Host
 from proxy.rules import endpoints
+from proxy.rules.bucket import Limits
 from proxy.rules.endpoints import BY_NAME, Kind, Policy
 from proxy.settings import Settings
 from proxy.stores.base import Observer, Store
@@ -41,7 +45,7 @@ from proxy.stores.redis import RedisStore
 from proxy.upstream.base import Upstream
 from proxy.upstream.http import HttpUpstream
 from proxy.upstream.offline import OfflineUpstream
-from proxy.upstream.watched import WatchedUpstream
+from proxy.upstream.shield import Shield
 
 NEGATIVES = 4 * 1024 * 1024
 """Bytes of the memory tier for what does not exist: some two thousand names a worker."""
@@ -64,6 +68,7 @@ class Proxy:
     warming: Warming
     stores: Callable[[], Sequence[Awaitable[Health]]]
     upstream: Callable[[], Sequence[Awaitable[Health]]]
+    standing: Callable[[], Awaitable[Standing]]
 
 
 @contextlib.asynccontextmanager
@@ -82,7 +87,13 @@ async def opened(
         negatives: Memory[Hot] = Memory(NEGATIVES)
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
-        upstream = WatchedUpstream(_upstream(settings, reach or over_http, stack))
+        upstream = Shield(
+            _upstream(settings, reach or over_http, stack),
+            member.budget,
+            clock=clock,
+            chance=random.random,
+            stale_after=settings.upstream.stale_after,
+        )
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
@@ -129,6 +140,7 @@ async def opened(
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
+            standing=upstream.standing,
         )
 
 
@@ -193,11 +205,13 @@ async def _stores(
 
 @dataclass(frozen=True, slots=True)
 class _Member:
-    """This process among those that share something with it: the replicas' `fleet`, the `machine`'s own."""
+    """This process among those that share something with it: the replicas' `fleet`, the `machine`'s own, and the
+    `budget` of all that may reach crates.io from here."""
 
     changes: Changes
     fleet: Fleet
     machine: Fleet
+    budget: Budget
     purging: Purging
 
 
@@ -212,25 +226,29 @@ async def _member(
     changes = Changes(stores.marks, keep=settings.cache.keep, tiers=tiers)
     holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=stores.blobs)
     stack.push_async_callback(holdings.aclose)
-    fleet, machine = await _fleets(settings, directory, holdings.hear, changes.forget, stack)
+    fleet, machine, budget = await _fleets(settings, directory, clock, holdings.hear, changes.forget, stack)
     purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
-    return _Member(changes, fleet, machine, purging)
+    return _Member(changes, fleet, machine, budget, purging)
 
 
 async def _fleets(
-    settings: Settings, directory: Path, hear: Listener, lost: Lost, stack: contextlib.AsyncExitStack
-) -> tuple[Fleet, Fleet]:
-    """The fleet that shares the stores, and the processes of this machine that share `cache.dir`: without Redis
-    they are the same. What is announced is announced to the first."""
+    settings: Settings, directory: Path, clock: Clock, hear: Listener, lost: Lost, stack: contextlib.AsyncExitStack
+) -> tuple[Fleet, Fleet, Budget]:
+    """The fleet that shares the stores, the processes of this machine that share `cache.dir`, and the budget of the
+    former. Without Redis the two are the same. What is announced is announced to the first."""
+    upstream = settings.upstream
+    limits = Limits(upstream.requests_per_second, upstream.burst, upstream.window_requests, upstream.max_wait)
+    joined = partial(LocalFleet.opened, directory, limits=limits, workers=settings.server.workers, clock=clock)
     if not settings.redis.url:
-        local = await LocalFleet.opened(directory, hear, lost)
+        local = await joined(hear, lost)
         stack.push_async_callback(local.aclose)
-        return local, local
-    machine = await LocalFleet.opened(directory, lambda _: None, lambda: None)
+        return local, local, local.budget
+    machine = await joined(lambda _: None, lambda: None)
     stack.push_async_callback(machine.aclose)
-    replicas = await RedisFleet.opened(settings.redis.url, settings.redis.prefix, hear, lost)
+    url, prefix, name = settings.redis.url, settings.redis.prefix, redis_budget.machine(directory)
+    replicas = await RedisFleet.opened(url, prefix, hear, lost, limits=limits, apart=machine.budget, machine=name)
     stack.push_async_callback(replicas.aclose)
-    return replicas, machine
+    return replicas, machine, replicas.budget
 
 
 def _upstream(settings: Settings, reach: Reach, stack: contextlib.AsyncExitStack) -> Upstream:

@@ -16,14 +16,15 @@ from proxy.engine.answers import UNAVAILABLE
 from proxy.engine.flight import Flights
 from proxy.engine.passing import Passage, Passing
 from proxy.engine.shelf import Found, Shelf, flight, suits
-from proxy.errors import Error, Offline, Refused, UpstreamError
+from proxy.errors import Down, Error, Offline, Refused, Throttled, UpstreamError
 from proxy.model import Entry, Head, Headers, Mark, Outcome, Verdict
 from proxy.rules import headers, reuse, storing
+from proxy.rules.bucket import Urgency
 from proxy.rules.keys import Read
 from proxy.rules.reuse import Reuse
 from proxy.rules.wishes import Wish
 from proxy.stores.base import Observer
-from proxy.upstream.base import Answer
+from proxy.upstream.base import THROTTLED, Answer
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of an answer that is stored; a larger one passes."""
@@ -62,7 +63,7 @@ class Transparent:
             case Reuse.STALE if entry is not None:
                 return self._outcome(Verdict.STALE, entry, found.mark, now, detail="max-stale")
             case Reuse.STALE_WHILE_REVALIDATE if entry is not None and not _authorized(passage):
-                renewal = replace(passage, method="GET")
+                renewal = replace(passage, method="GET", urgency=Urgency.REFRESH)
                 self._flights.start(
                     flight(read, _sent(passage), found), self._load(read, renewal, wish, _Lead(gone=True))
                 )
@@ -85,6 +86,7 @@ class Transparent:
             return await self._fetch(read, passage, wish, found)
         lead = _Lead()
         place = flight(read, _sent(passage), found)
+        joined = self._flights.under_way(place) is not None
         try:
             outcome, collapsed = await self._flights.join(place, self._load(read, passage, wish, lead))
         except asyncio.CancelledError:
@@ -92,6 +94,10 @@ class Transparent:
             if lead.answer is not None:
                 await lead.answer.aclose()
             raise
+        except Throttled:
+            if not joined:
+                raise
+            return await self._fetch(read, passage, wish, found)  # that one may have been less urgent
         if lead.answer is not None:
             return lead.answer
         if not collapsed and outcome is not None:
@@ -129,7 +135,7 @@ class Transparent:
         requested_at = self._clock()
         try:
             answer = await self._passing.read(replace(passage, headers=fields))
-        except (UpstreamError, Offline) as error:
+        except (UpstreamError, Offline, Throttled) as error:
             return self._fallback(read, found, error)
         times = {"requested_at": requested_at, "responded_at": self._clock()}
         head, forwarded = answer.head, self._forwarded(found)
@@ -209,13 +215,14 @@ class Transparent:
     def _fallback(self, read: Read, found: Found, error: Error) -> Outcome:
         """What is served when upstream cannot be reached: the stale copy where that is allowed, or the error."""
         entry, now = found.entry, self._clock()
-        if isinstance(error, UpstreamError):
+        if isinstance(error, UpstreamError) and not isinstance(error, Down):
             self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name}: {error.detail}")
         if entry is None:
             raise error
-        if isinstance(error, Offline) and not entry.terms.strict:
-            return self._outcome(Verdict.STALE, entry, found.mark, now, detail="offline")
-        if isinstance(error, Offline) or not reuse.disconnected(entry, now, found.mark.changed):
+        if isinstance(error, Offline | Throttled) and not entry.terms.strict:
+            detail = "offline" if isinstance(error, Offline) else THROTTLED
+            return self._outcome(Verdict.STALE, entry, found.mark, now, detail=detail)
+        if isinstance(error, Offline | Throttled) or not reuse.disconnected(entry, now, found.mark.changed):
             raise error
         return self._stale_on_error(found, entry, None)
 

@@ -21,9 +21,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from proxy.model import Health, Selection, State
+from proxy.rules.breaker import Breaker
 from proxy.stores import connection, envelope, selecting
 from proxy.stores.base import Observer
-from proxy.stores.breaker import Breaker
 from proxy.stores.faults import Faults
 
 T = TypeVar("T")
@@ -47,7 +47,8 @@ class RedisStore:
         self._tags = f"{prefix}tag{envelope.VERSION}:"
         self._name = name
         self._faults = Faults(name, observer)
-        self._breaker = Breaker(clock)
+        self._breaker = Breaker()
+        self._clock = clock
         self._slots = asyncio.Semaphore(connection.CONNECTIONS // 2)
         self._flying: set[asyncio.Task[object]] = set()
 
@@ -132,7 +133,7 @@ class RedisStore:
     async def health(self) -> Health:
         """Degraded, never failed: without it each process goes on by itself."""
         detail = self._faults.detail
-        if self._breaker.admits():
+        if self._breaker.admits(self._clock()):
             await self._attempt("ping", lambda: self.client.ping(), None, insist=True)
             detail = self._faults.detail
         where = connection.where(self.client)
@@ -147,7 +148,7 @@ class RedisStore:
             self._faults.failed("close", type(error).__name__, type(error).__name__)
 
     async def _attempt(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, *, insist: bool = False) -> T:
-        if not insist and self._breaker.rests():
+        if not insist and self._breaker.rest(self._clock()) > 0:
             return failed
         # A command that is cancelled between its request and its answer costs its connection, so it flies
         # on where its caller leaves.
@@ -159,7 +160,7 @@ class RedisStore:
     async def _tried(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, insist: bool) -> T:
         # A crowd waits here rather than for a connection: that wait ends in the same error as a dead server.
         async with self._slots:
-            if not insist and not self._breaker.admits():
+            if not insist and not self._breaker.admits(self._clock()):
                 return failed
             return await self._asked(doing, do, failed)
 
@@ -172,7 +173,7 @@ class RedisStore:
                 self._breaker.succeeded()  # it refuses (read-only, out of memory), but it is there
                 self._faults.failed(doing, type(error).__name__, detail)
             else:
-                self._breaker.failed()
+                self._breaker.failed(self._clock())
                 self._faults.failed(_REACHING, type(error).__name__, detail)
             return failed
         self._breaker.succeeded()

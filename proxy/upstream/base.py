@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.model import Head, Headers, Host
+from proxy.rules.bucket import Urgency
+
+THROTTLED, FAILING = "throttled", "stale-if-error"
+"""Why an answer will not be there soon: `detail` of Cache-Status for the copy that is served instead."""
+
+
+class Need:
+    """For whom a request is made. It may become more urgent while the request is under way, when somebody joins.
+
+    `doubted` becomes true when the answer will not be there soon, so that whoever has something else to serve need
+    not wait for it; its result says why, as the `detail` of Cache-Status.
+    """
+
+    __slots__ = ("_doubted", "urgency")
+
+    def __init__(self, urgency: Urgency = Urgency.CLIENT) -> None:
+        self.urgency = urgency
+        self._doubted: asyncio.Future[str] | None = None
+
+    def raised(self) -> None:
+        """Somebody waits for it now."""
+        if self.urgency is not Urgency.CALLER:
+            self.urgency = Urgency.CLIENT
+
+    @property
+    def doubted(self) -> asyncio.Future[str]:
+        if self._doubted is None:
+            self._doubted = asyncio.get_running_loop().create_future()
+        return self._doubted
+
+    def doubt(self, why: str) -> None:
+        if not self.doubted.done():
+            self.doubted.set_result(why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +49,8 @@ class Ask:
 
     `headers` go out as they are (plus Host); `body` is streamed, None for none. `patience` is how many seconds
     may pass without a byte, None for the setting `upstream.read_timeout`. `straight`: its client is at the other
-    end of the exchange and may dawdle, so it takes no connection from those that everybody shares.
+    end of the exchange and may dawdle, so it takes no connection from those that everybody shares. `need`: for whom
+    it is made; what goes in its caller's name waits for nothing and speaks for nobody else.
     """
 
     host: Host
@@ -25,6 +60,7 @@ class Ask:
     body: AsyncIterator[bytes] | None = None
     patience: float | None = None
     straight: bool = False
+    need: Need = field(default_factory=Need, compare=False)
 
 
 class Answer(Protocol):
@@ -47,7 +83,8 @@ class Upstream(Protocol):
     async def send(self, ask: Ask) -> Answer:
         """Send one request; return when the head of the answer is there. Redirects are not followed.
 
-        Raises `Faulty` (refused, reset, garbage), `Late` (no connection, no byte), `Offline` (may not ask).
+        Raises `Faulty` (refused, reset, garbage), `Late` (no connection, no byte), `Down` (it fails again and again),
+        `Throttled` (not now) or `Offline` (never).
         """
         ...
 

@@ -12,7 +12,7 @@ from proxy.engine.answers import Answers
 from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passage, Passing, head_downstream
 from proxy.engine.transparent import Transparent
-from proxy.errors import ClientGone, Error, Refused
+from proxy.errors import ClientGone, Error, Refused, Throttled
 from proxy.model import Host, Outcome
 from proxy.rules import addresses, endpoints, keys, paths, sparse, verdicts
 from proxy.rules.endpoints import Endpoint, Kind, Override
@@ -64,7 +64,8 @@ class Dispatch:
             client.abort()
         except Error as error:
             if row is not None and not row.shielded:
-                await client.error(error, verdicts.PASSED, b"PASS")
+                refused = isinstance(error, Throttled)  # by us: nothing has passed
+                await client.error(error, verdicts.refused(error) if refused else verdicts.PASSED, b"PASS")
             else:
                 await client.error(error, verdicts.refused(error))
 
