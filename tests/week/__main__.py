@@ -34,6 +34,7 @@ def main() -> int:
     run = real.run if given.real else simulation.through_the_proxy
     proxied = run(planned, _progress(WITH), settings)
     straight = simulation.straight(planned, _progress(WITHOUT))
+    print("\r\x1b[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
     print("\n".join(report.told({WITH: proxied, WITHOUT: straight})))
     found = report.wrong(proxied, report.Bounds())
     print("\n".join(["", "WRONG:", *found] if found else ["", "as it should be"]))
@@ -52,19 +53,21 @@ def _described(planned: Plan) -> str:
 
 
 def _progress(name: str) -> Progress:
-    """A line that is written over on a terminal, and elsewhere one for every tenth."""
+    """One line, written over, on a terminal; elsewhere a line now and then."""
+    terminal = sys.stderr.isatty()
+    next_at = 0.0
 
     def told(run: Run) -> None:
-        if not sys.stderr.isatty():
+        nonlocal next_at
+        if run.took < next_at:
             return
-        books = run.books
-        print(
-            f"\r\x1b[K{name}: {_clock(run.seconds)} in {run.took:.0f} s, {run.witness.total:,} requests, to the API "
-            f"{books.asked('api'):,}, 429 to reads {books.refused_reads}, failed {len(run.witness.failures)}",
-            end="",
-            file=sys.stderr,
-            flush=True,
+        next_at = run.took + (0.2 if terminal else 10.0)
+        books, witness = run.books, run.witness
+        line = (
+            f"{name}: {_clock(run.seconds)} in {run.took:.0f} s, {witness.total:,} requests, to the API "
+            f"{books.asked('api'):,}, 429 to reads {books.refused_reads:,}, failed {len(witness.failures):,}"
         )
+        print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
     return told
 
