@@ -19,6 +19,7 @@ from proxy.engine.copies import Copies, Hot
 from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
+from proxy.engine.renewing import Renewing
 from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
 from proxy.engine.warming import Warming
@@ -89,15 +90,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
             changes=changes,
         )
-        answers = Answers(
-            copies=copies,
-            upstream=upstream,
-            fleet=fleet,
-            clock=clock,
-            observe=observe,
-            stale_after=settings.upstream.stale_after,
-            offline=settings.upstream.offline,
-        )
+        answers = _answers(settings, copies, upstream, fleet, clock, observe)
         stack.push_async_callback(answers.aclose)
         downloads = Downloads(
             answers=answers,
@@ -248,6 +241,29 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
     return upstream
+
+
+def _answers(
+    settings: Settings, copies: Copies, upstream: Upstream, fleet: Fleet, clock: Clock, observe: Observer
+) -> Answers:
+    """Index files are answers like others, and decide whether others are still right."""
+    given = settings.upstream
+    answers = Answers(
+        copies=copies,
+        upstream=upstream,
+        fleet=fleet,
+        renewing=Renewing(
+            index=lambda read: answers.get(read),
+            index_policy=_policy(settings, "index"),
+            ceiling=0.0 if given.offline else given.renew_ceiling,
+            clock=clock,
+        ),
+        clock=clock,
+        observe=observe,
+        stale_after=given.stale_after,
+        offline=given.offline,
+    )
+    return answers
 
 
 def _policy(settings: Settings, name: str) -> Policy:
