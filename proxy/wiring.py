@@ -12,14 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy import __version__
+from proxy import __version__, wiring_answers
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
 from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
-from proxy.engine.renewing import Renewing
 from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
 from proxy.engine.warming import Warming
@@ -67,10 +66,13 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def opened(settings: Settings, directory: Path, clock: Clock = time.time) -> AsyncIterator[Proxy]:
+async def opened(
+    settings: Settings, directory: Path, clock: Clock = time.time, *, serving: bool = False
+) -> AsyncIterator[Proxy]:
     """Open the stores in `directory` (`cache.dir`), join the fleet, and close everything in the end.
 
-    `clock` gives seconds since the epoch. Raises `SettingsError` where a setting cannot be put to use.
+    `clock` gives seconds since the epoch. `serving`: do also what is done for clients before they ask. Raises
+    `SettingsError` where a setting cannot be put to use.
     """
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
@@ -90,8 +92,13 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
             changes=changes,
         )
-        answers = _answers(settings, copies, upstream, fleet, clock, observe)
+        answers = wiring_answers.answers(
+            settings, copies, upstream, fleet, clock, observe, index_policy=_policy(settings, "index")
+        )
         stack.push_async_callback(answers.aclose)
+        feeds = wiring_answers.feeds(
+            settings, stores.marks, member.purging, fleet, upstream, clock, observe, stack, serving=serving
+        )
         downloads = Downloads(
             answers=answers,
             blobs=stores.blobs,
@@ -117,7 +124,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             purging=member.purging,
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
-            upstream=upstream.checks,
+            upstream=lambda: [*upstream.checks(), *(feed.health() for feed in feeds)],
         )
 
 
@@ -241,29 +248,6 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
     return upstream
-
-
-def _answers(
-    settings: Settings, copies: Copies, upstream: Upstream, fleet: Fleet, clock: Clock, observe: Observer
-) -> Answers:
-    """Index files are answers like others, and decide whether others are still right."""
-    given = settings.upstream
-    answers = Answers(
-        copies=copies,
-        upstream=upstream,
-        fleet=fleet,
-        renewing=Renewing(
-            index=lambda read: answers.get(read),
-            index_policy=_policy(settings, "index"),
-            ceiling=0.0 if given.offline else given.renew_ceiling,
-            clock=clock,
-        ),
-        clock=clock,
-        observe=observe,
-        stale_after=given.stale_after,
-        offline=given.offline,
-    )
-    return answers
 
 
 def _policy(settings: Settings, name: str) -> Policy:
