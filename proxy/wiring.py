@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from proxy import __version__
+from proxy import __version__, wiring_answers
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
@@ -73,12 +73,12 @@ class Proxy:
 
 @contextlib.asynccontextmanager
 async def opened(
-    settings: Settings, directory: Path, clock: Clock = time.time, reach: Reach | None = None
+    settings: Settings, directory: Path, clock: Clock = time.time, reach: Reach | None = None, *, serving: bool = False
 ) -> AsyncIterator[Proxy]:
     """Open the stores in `directory` (`cache.dir`), join the fleet, and close everything in the end.
 
-    `clock` gives seconds since the epoch, `reach` the way to crates.io, which by default is HTTP. Raises
-    `SettingsError` where a setting cannot be put to use.
+    `clock` gives seconds since the epoch, `reach` the way to crates.io, which by default is HTTP. `serving`: do also
+    what is done for clients before they ask. Raises `SettingsError` where a setting cannot be put to use.
     """
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
@@ -104,16 +104,13 @@ async def opened(
             keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
             changes=changes,
         )
-        answers = Answers(
-            copies=copies,
-            upstream=upstream,
-            fleet=fleet,
-            clock=clock,
-            observe=observe,
-            stale_after=settings.upstream.stale_after,
-            offline=settings.upstream.offline,
+        answers = wiring_answers.answers(
+            settings, copies, upstream, fleet, clock, observe, index_policy=_policy(settings, "index")
         )
         stack.push_async_callback(answers.aclose)
+        feeds = wiring_answers.feeds(
+            settings, stores.marks, member.purging, fleet, upstream, clock, observe, stack, serving=serving
+        )
         downloads = Downloads(
             answers=answers,
             blobs=stores.blobs,
@@ -139,7 +136,7 @@ async def opened(
             purging=member.purging,
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
-            upstream=upstream.checks,
+            upstream=lambda: [*upstream.checks(), *(feed.health() for feed in feeds)],
             standing=upstream.standing,
         )
 

@@ -58,7 +58,8 @@ def proxied(
 ) -> Iterator[Proxied]:
     """Run the proxy before `upstream` with its cache in `directory`; `given` are settings, `_` twice for the dot.
 
-    Time stands still until the clock is moved.
+    Time stands still until the clock is moved. The index does not decide about JSON unless a play says so: most count
+    what upstream is asked, and mean the read itself.
     """
     clock = clock or ManualClock()
     overrides: Mapping[str, object] = {
@@ -73,6 +74,7 @@ def proxied(
         "upstream.index": upstream.index,
         "upstream.static": upstream.static,
         "upstream.contact": "tests@example.org",
+        "upstream.renew_ceiling": 0,
         **{name.replace("__", "."): value for name, value in given.items()},
     }
     loaded = settings.load(overrides, None, {}, endpoints=TIMED)

@@ -33,6 +33,7 @@ HEIGHTS = {
     "proxy.settings_urls": 4,
     "proxy.settings_values": 4,
     "proxy.server": 5,
+    "proxy.wiring_answers": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
@@ -73,7 +74,7 @@ KNOWN_IN = {
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),
     "uvicorn": ("proxy.server",),
-    "proxy.settings": ("proxy.wiring", "proxy.web.app", "proxy.cli", "proxy.commands"),
+    "proxy.settings": ("proxy.wiring", "proxy.wiring_answers", "proxy.web.app", "proxy.cli", "proxy.commands"),
 }
 
 # What a rule that is a pure function has no use for.

@@ -12,10 +12,11 @@ from typing import assert_never
 from proxy.engine import exchange
 from proxy.engine.copies import Copies
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
+from proxy.engine.renewing import Renewing
 from proxy.errors import Declined, Down, Error, Late, Offline, Refused, Throttled, UpstreamError
 from proxy.fleet.base import Fleet
 from proxy.model import Entry, Mark, Outcome, Verdict
-from proxy.rules import freshness
+from proxy.rules import freshness, renewal
 from proxy.rules.bucket import Urgency
 from proxy.rules.freshness import Decision
 from proxy.rules.keys import Read
@@ -35,6 +36,7 @@ class Answers:
         copies: Copies,
         upstream: Upstream,
         fleet: Fleet,
+        renewing: Renewing,
         clock: Callable[[], float],
         observe: Observer,
         stale_after: float,
@@ -44,6 +46,7 @@ class Answers:
         self._copies = copies
         self._upstream = upstream
         self._fleet = fleet
+        self._renewing = renewing
         self._clock = clock
         self._observe = observe
         self._stale_after = stale_after
@@ -78,6 +81,11 @@ class Answers:
                     raise Refused(UNAVAILABLE, status=504)
                 return await self._join(read, None if patient else entry)
         assert_never(decision)
+
+    @property
+    def avoided(self) -> int:
+        """Requests to the API that the index has made needless, in this process."""
+        return self._renewing.avoided
 
     async def aclose(self) -> None:
         await self._flights.aclose()
@@ -142,15 +150,19 @@ class Answers:
             return self._hit(read, entry, freshness.fresh_for(entry, read.policy, now, mark.changed), now)
         forced = read.no_cache and freshness.decide(entry, read.policy, now, changed=mark.changed) is Decision.FRESH
         forwarded = "uri-miss" if entry is None else "request" if forced else "stale"
+        look = await self._renewing.look(read, entry, mark.changed)
+        if look.renewed is not None:
+            outcome = await self._keep_it(read, look.renewed, Verdict.REVALIDATED, forwarded=forwarded, status=None)
+            return replace(outcome, detail=renewal.DETAIL)
         try:
-            return await self._fetch(read, entry, forwarded)
+            return await self._fetch(read, entry, forwarded, look.sight)
         except (UpstreamError, Offline, Throttled) as error:
             if isinstance(error, UpstreamError) and not isinstance(error, Down):
                 self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name} {read.tag}: {error.detail}")
             entry, mark = await self._copies.stored(read)
             return self._fallback(read, entry, mark, error)
 
-    async def _fetch(self, read: Read, entry: Entry | None, forwarded: str) -> Outcome:
+    async def _fetch(self, read: Read, entry: Entry | None, forwarded: str, sight: renewal.Sight | None) -> Outcome:
         def begun() -> None:
             self._begun.add(read.key)
 
@@ -163,10 +175,11 @@ class Answers:
         if head.status == 304 and entry is not None:
             renewed = freshness.refreshed(entry, head, **times)
             if renewed is not None:
+                renewed = renewal.attested(renewed, sight)
                 return await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded=forwarded, status=304)
             head, body = await exchange.ask(self._upstream, read, (), begun, need)
         head, body, coded = exchange.judged(read, head, body, self._clock())
-        fresh = freshness.stored(read.key, head, body, **times, coded=coded)
+        fresh = renewal.attested(freshness.stored(read.key, head, body, **times, coded=coded), sight)
         if not freshness.storable(head, read.policy):
             return Outcome(Verdict.MISS, fresh, 0.0, 0.0, forwarded=forwarded)
         return await self._keep_it(read, fresh, Verdict.MISS, forwarded=forwarded, status=None)
@@ -210,4 +223,4 @@ class Answers:
 
 
 def _forced(read: Read, entry: Entry, now: float) -> bool:
-    return read.no_cache and now - entry.responded_at >= freshness.FORCED_AT_MOST_EVERY
+    return read.no_cache and freshness.insisted(entry, now)

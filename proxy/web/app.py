@@ -64,7 +64,7 @@ class App:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: object) -> AsyncIterator[None]:
-        async with wiring.opened(self._settings, self._directory, self._clock, self._reach) as proxy:
+        async with wiring.opened(self._settings, self._directory, self._clock, self._reach, serving=True) as proxy:
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: [*proxy.stores(), *proxy.upstream()], lambda: self._draining)),

@@ -7,9 +7,10 @@ import pytest
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes
 from proxy.engine.copies import Copies, Hot
+from proxy.engine.renewing import Renewing
 from proxy.model import Health, Invalidation, Selection, State, Verdict
 from proxy.rules import endpoints, keys, routes
-from proxy.rules.endpoints import Kind
+from proxy.rules.endpoints import Kind, Policy
 from proxy.stores.memory import Memory
 from proxy.upstream.base import Answer, Ask
 from tests.engine.fakes import FakeFleet, FakeUpstream
@@ -62,10 +63,12 @@ async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> N
     copies = Copies(
         memory=memory, negatives=negatives, stores={Kind.JSON: store}, keep={Kind.JSON: None}, changes=changes
     )
+    never = Renewing(index=lambda read: answers.get(read), index_policy=Policy(), ceiling=0.0, clock=lambda: now[0])
     answers = Answers(
         copies=copies,
         upstream=upstream,
         fleet=FakeFleet(),
+        renewing=never,
         clock=lambda: now[0],
         observe=lambda what, happened: None,
         stale_after=2.0,

@@ -45,6 +45,7 @@ async def members(kind: str, upstream: Upstream, directory: Path, clock: ManualC
         "upstream.api": upstream.api,
         "upstream.index": upstream.index,
         "upstream.static": upstream.static,
+        "upstream.renew_ceiling": 0,
     }
     async with AsyncExitStack() as stack:
         if kind == "replicas":
