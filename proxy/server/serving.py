@@ -36,7 +36,7 @@ class Tls:
 
 
 def announced(sockets: Sequence[socket.socket], tls: Tls | None) -> None:
-    """The line that tells people, scripts and tests that the proxy serves, and where; a service manager hears it too."""
+    """The line that tells people, scripts and tests that the proxy serves, and where; service managers hear it too."""
     address = url(sockets[0], tls=tls is not None)
     log.info("crates-proxy: serving on %s", address)
     notify.tell("READY=1", f"STATUS=serving on {address}")
