@@ -48,8 +48,8 @@ def unit(tmp_path: Path) -> Path:
 def test_systemd_understands_every_line(unit: Path) -> None:
     done = ran(program("systemd-analyze"), "verify", "--man=no", unit)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
-    unit.write_text(unit.read_text().replace("DynamicUser=", "DynamicUsr="))
-    assert "DynamicUsr" in ran(program("systemd-analyze"), "verify", "--man=no", unit).stderr
+    unit.write_text(unit.read_text().replace("PrivateTmp=", "PrivateTemp="))
+    assert "PrivateTemp" in ran(program("systemd-analyze"), "verify", "--man=no", unit).stderr
 
 
 def test_it_is_hardened(unit: Path) -> None:
