@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 
 from proxy.errors import Error, SettingsError
+from proxy.server import notify
 from proxy.server.lifespan import Lifespan
 from proxy.server.protocol import Protocol
 from proxy.server.sockets import url
@@ -35,8 +36,10 @@ class Tls:
 
 
 def announced(sockets: Sequence[socket.socket], tls: Tls | None) -> None:
-    """The line that tells people, scripts and tests that the proxy serves, and where."""
-    log.info("crates-proxy: serving on %s", url(sockets[0], tls=tls is not None))
+    """The line that tells people, scripts and tests that the proxy serves, and where; service managers hear it too."""
+    address = url(sockets[0], tls=tls is not None)
+    log.info("crates-proxy: serving on %s", address)
+    notify.tell("READY=1", f"STATUS=serving on {address}")
 
 
 def ignored(app: App) -> None:
@@ -125,6 +128,7 @@ class Server(uvicorn.Server):
             log.error("crates-proxy did not start: %s", failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify.tell("STOPPING=1", "STATUS=finishing what is under way")
         self.on_drain()
         await asyncio.sleep(0)  # What the kernel has queued is accepted in this turn of the loop.
         await super().shutdown(sockets=sockets)
