@@ -46,6 +46,27 @@ def ignored(app: App) -> None:
     """Nobody wants to know that the server drains."""
 
 
+def configured(app: App, tls: Tls | None = None, drain_timeout: float = 30.0) -> uvicorn.Config:
+    """uvicorn as this proxy needs it, wherever it is run from."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        proxy_headers=False,  # who is believed is a setting of ours, not of uvicorn's
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=math.ceil(drain_timeout),
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=(tls.key or None) if tls else None,
+    )
+
+
 def serve(
     make_app: Callable[[], App],
     *,
@@ -62,23 +83,7 @@ def serve(
     with the app at the first signal, before the sockets close. What make_app raises is raised.
     """
     app = make_app()
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        interface="asgi3",
-        log_config=None,
-        log_level=logging.WARNING,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=math.ceil(drain_timeout),
-        ssl_certfile=tls.cert if tls else None,
-        ssl_keyfile=(tls.key or None) if tls else None,
-    )
+    config = configured(app, tls, drain_timeout)
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
