@@ -87,13 +87,7 @@ async def opened(
         negatives: Memory[Hot] = Memory(NEGATIVES)
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
-        upstream = Shield(
-            _upstream(settings, reach or over_http, stack),
-            member.budget,
-            clock=clock,
-            chance=random.random,
-            stale_after=settings.upstream.stale_after,
-        )
+        upstream = _shielded(settings, reach or over_http, member.budget, clock, stack)
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
@@ -246,6 +240,13 @@ async def _fleets(
     replicas = await RedisFleet.opened(url, prefix, hear, lost, limits=limits, apart=machine.budget, machine=name)
     stack.push_async_callback(replicas.aclose)
     return replicas, machine, replicas.budget
+
+
+def _shielded(
+    settings: Settings, reach: Reach, budget: Budget, clock: Clock, stack: contextlib.AsyncExitStack
+) -> Shield:
+    inner = _upstream(settings, reach, stack)
+    return Shield(inner, budget, clock=clock, chance=random.random, stale_after=settings.upstream.stale_after)
 
 
 def _upstream(settings: Settings, reach: Reach, stack: contextlib.AsyncExitStack) -> Upstream:

@@ -1,6 +1,6 @@
 """Asks a second time where a server failed and somebody waits: once, a moment later, and out of the same budget.
 
-Only what is safe to repeat and nobody's own. A host that said when to come again is not asked before.
+Only reads that nobody else's rules govern. A host that said when to come again is not asked before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class RetriedUpstream:
     async def send(self, ask: Ask) -> Answer:
         answer = await self._inner.send(ask)
         head = answer.head
-        waited_for = ask.need.urgency is Urgency.CLIENT and ask.method == "GET" and ask.body is None
+        waited_for = ask.need.urgency is Urgency.CLIENT and ask.method == "GET" and not ask.straight
         if head.status not in PASSING or not waited_for or head.get(b"retry-after"):
             return answer
         try:
