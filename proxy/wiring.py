@@ -90,14 +90,7 @@ async def opened(
         upstream = _shielded(settings, reach or over_http, member.budget, clock, stack)
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
-        keep = settings.cache.keep
-        copies = Copies(
-            memory=memory,
-            negatives=negatives,
-            stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-            keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-            changes=changes,
-        )
+        copies = _copies(settings, stores, (memory, negatives), changes)
         answers = wiring_answers.answers(
             settings, copies, upstream, fleet, clock, observe, index_policy=_policy(settings, "index")
         )
@@ -119,7 +112,7 @@ async def opened(
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
+        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=settings.cache.keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
         yield Proxy(
@@ -192,6 +185,18 @@ async def _stores(
     client = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
     stack.push_async_callback(client.aclose)
     return _Stores(client, Mirrored(redis("index"), index), redis("mark"), blobs, [index])
+
+
+def _copies(settings: Settings, stores: _Stores, tiers: tuple[Memory[Hot], Memory[Hot]], changes: Changes) -> Copies:
+    memory, negatives = tiers
+    keep = settings.cache.keep
+    return Copies(
+        memory=memory,
+        negatives=negatives,
+        stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
+        keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
+        changes=changes,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ def wrong(run: Run, bounds: Bounds) -> list[str]:
 def told(runs: Mapping[str, Run]) -> list[str]:
     """The figures, a column a run."""
     every = list(runs.values())
+    kinds = sorted({what for run in every for what in run.witness.withheld})
     rows: list[tuple[str, list[str]]] = [("clients' requests", [f"{run.witness.total:,}" for run in every])]
     rows += [(f"requests to crates.io: {host}", [f"{run.books.asked(host):,}" for run in every]) for host in HOSTS]
     rows += [
@@ -69,7 +70,7 @@ def told(runs: Mapping[str, Run]) -> list[str]:
         ("put off with 429, never had before", [f"{run.witness.put_off:,}" for run in every]),
         ("failed, never had before", [f"{run.witness.in_vain:,}" for run in every]),
         ("longest wait", [f"{max(run.witness.longest.values(), default=0.0):.1f} s" for run in every]),
-        ("a new version unseen for, at most", [_withheld(run.witness) for run in every]),
+        *((f"a new version unseen for, at most: {what}", [_withheld(run, what) for run in every]) for what in kinds),
         ("own publish seen by cargo after", [_duration(run.witness.published_within) for run in every]),
     ]
     heads = list(runs)
@@ -100,9 +101,12 @@ def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name.lower()} {count:,}" for name, count in sorted(counts.items(), key=lambda one: -one[1]))
 
 
-def _withheld(witness: Witness) -> str:
-    return ", ".join(f"{kind} {_duration(seconds)}" for kind, seconds in sorted(witness.withheld.items())) or "0 s"
+def _withheld(run: Run, what: str) -> str:
+    count = run.witness.outdated[what]
+    return f"{_duration(run.witness.withheld[what])} ({count:,})" if count else "-"
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

@@ -78,14 +78,14 @@ def test_an_average_above_the_budget_is_found_out() -> None:
     ]
 
 
-def test_a_version_that_an_answer_does_not_show_is_reckoned_unless_the_answer_says_why() -> None:
+def test_a_version_that_an_answer_does_not_show_is_reckoned_apart_where_the_answer_says_why() -> None:
     witness = _witness()
     witness.read("json", "crate", OK, 2)
     assert witness.withheld == {}
     witness.read("json", "crate", Got(200, {"cache-status": "crates-proxy; hit; ttl=-9; detail=stale-if-error"}), 1)
-    assert witness.withheld == {}
+    assert witness.withheld == {"json, stale-if-error": 10.0}
     witness.read("json", "crate", OK, 1)
-    assert witness.withheld == {"json": 10.0}
+    assert (witness.withheld["json"], witness.outdated["json"]) == (10.0, 1)
 
 
 def _witness() -> Witness:

@@ -17,8 +17,9 @@ _DETAIL = re.compile(r"detail=([a-z-]+)")
 
 class Witness:
     """`published`: when each version of a crate was, oldest first. failures: lines about reads of what had been had
-    before, which then failed. put_off, in_vain: 429, and other failures, of what nobody had had. withheld: seconds
-    that a new version was older than an answer without it, by kind; published_within: until cargo saw its own."""
+    before, which then failed. put_off, in_vain: 429, and other failures, of what nobody had had. withheld: how old
+    a new version was, in seconds, that an answer did not tell of, at most, and outdated: how many answers were so, by
+    kind and excuse. published_within: seconds until cargo saw its own version."""
 
     def __init__(self, clock: Callable[[], float], published: Callable[[str], list[float]]) -> None:
         self._clock = clock
@@ -34,6 +35,7 @@ class Witness:
         self.failures: list[str] = []
         self.untrue: list[str] = []
         self.withheld: dict[str, float] = {}
+        self.outdated: Counter[str] = Counter()
         self.published_within = 0.0
 
     def saw(self, kind: str, method: str, url: str, got: Got, waited: float) -> None:
@@ -62,13 +64,15 @@ class Witness:
             self.untrue.append(f"429 that does not say when to come again: {told}")
 
     def read(self, kind: str, crate: str, got: Got, versions: int) -> None:
-        """How many versions an answer told of. One served although upstream failed or was not asked may lack some."""
+        """How many versions an answer told of. One that was served because nothing better could be had says so, and is
+        reckoned apart."""
         detail = _DETAIL.search(got.fields.get("cache-status", ""))
-        if detail is not None and detail[1] in EXCUSED:
-            return
+        excuse = detail[1] if detail is not None and detail[1] in EXCUSED else ""
         published = self._published(crate)
         if versions < len(published):
-            self.withheld[kind] = max(self.withheld.get(kind, 0.0), self._clock() - published[versions])
+            what = f"{kind}, {excuse}" if excuse else kind
+            self.withheld[what] = max(self.withheld.get(what, 0.0), self._clock() - published[versions])
+            self.outdated[what] += 1
 
     @property
     def total(self) -> int:
