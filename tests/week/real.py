@@ -26,6 +26,8 @@ from tests.week.ways import NOTHING, Got
 from tests.week.witness import Witness
 
 CONNECTIONS = 64
+BUDGET = {"upstream.requests_per_second": "1.0", "upstream.burst": "10", "upstream.window_requests": "570"}
+"""The default; other tests with this harness are not about it, and have a larger one."""
 FAULTS: Mapping[Trouble, faults.Fault] = {
     Trouble.DARK: faults.Stall(),
     Trouble.UNAVAILABLE: faults.Status(503),
