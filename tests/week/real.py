@@ -45,7 +45,8 @@ def run(plan: Plan, progress: Progress, given: Mapping[str, str]) -> Run:
         upstream.ip_limit = IpLimit(time.time)
         redis = stack.enter_context(redis_server())
         proxy = Proxy(
-            directory, upstream.settings_env() | environment({"redis.url": redis.url, "server.workers": "2", **given})
+            directory,
+            upstream.settings_env() | environment({"redis.url": redis.url, "server.workers": "2", **BUDGET, **given}),
         )
         proxy.start()
         stack.callback(proxy.stop)
