@@ -82,22 +82,21 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         memory: Memory[Hot] = Memory(settings.cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
-        changes, fleet = member.changes, member.fleet
-        upstream = _shielded(settings, member.budget, clock, stack)
-        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
-        stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
+        shield = _shielded(settings, member.budget, clock, stack)
+        upstream = OfflineUpstream() if settings.upstream.offline else shield
+        limit = _limited(settings, stores, stack)
         keep = settings.cache.keep
         copies = Copies(
             memory=memory,
             negatives=negatives,
             stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
             keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-            changes=changes,
+            changes=member.changes,
         )
         answers = Answers(
             copies=copies,
             upstream=upstream,
-            fleet=fleet,
+            fleet=member.fleet,
             clock=clock,
             observe=observe,
             stale_after=settings.upstream.stale_after,
@@ -118,7 +117,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
+        shelf = Shelf(memory=memory, store=stores.json, changes=member.changes, keep=keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
         yield Proxy(
@@ -128,9 +127,9 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             transparent=transparent,
             purging=member.purging,
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
-            stores=lambda: [each.health() for each in (*stores.checked, fleet)],
-            upstream=upstream.checks,
-            standing=upstream.standing,
+            stores=lambda: [each.health() for each in (*stores.checked, member.fleet)],
+            upstream=shield.checks,
+            standing=shield.standing,
         )
 
 
@@ -269,6 +268,12 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
 
 def _policy(settings: Settings, name: str) -> Policy:
     return endpoints.policy(BY_NAME[name], (), settings.endpoints.get(name))
+
+
+def _limited(settings: Settings, stores: _Stores, stack: contextlib.AsyncExitStack) -> Limit:
+    limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
+    stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
+    return limit
 
 
 async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:
