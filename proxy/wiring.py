@@ -86,17 +86,16 @@ async def opened(
         memory: Memory[Hot] = Memory(settings.cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
-        changes, fleet = member.changes, member.fleet
-        upstream = _shielded(settings, reach or over_http, member.budget, clock, stack)
-        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
-        stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
-        copies = _copies(settings, stores, (memory, negatives), changes)
+        shield = _shielded(settings, reach or over_http, member.budget, clock, stack)
+        upstream = OfflineUpstream() if settings.upstream.offline else shield
+        limit = _limited(settings, stores, stack)
+        copies = _copies(settings, stores, (memory, negatives), member.changes)
         answers = wiring_answers.answers(
-            settings, copies, upstream, fleet, clock, observe, index_policy=_policy(settings, "index")
+            settings, copies, upstream, member.fleet, clock, observe, index_policy=_policy(settings, "index")
         )
         stack.push_async_callback(answers.aclose)
         feeds = wiring_answers.feeds(
-            settings, stores.marks, member.purging, fleet, upstream, clock, observe, stack, serving=serving
+            settings, stores.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
         )
         downloads = Downloads(
             answers=answers,
@@ -112,7 +111,7 @@ async def opened(
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=settings.cache.keep, clock=clock)
+        shelf = Shelf(memory=memory, store=stores.json, changes=member.changes, keep=settings.cache.keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
         yield Proxy(
@@ -122,9 +121,9 @@ async def opened(
             transparent=transparent,
             purging=member.purging,
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
-            stores=lambda: [each.health() for each in (*stores.checked, fleet)],
-            upstream=lambda: [*upstream.checks(), *(feed.health() for feed in feeds)],
-            standing=upstream.standing,
+            stores=lambda: [each.health() for each in (*stores.checked, member.fleet)],
+            upstream=lambda: [*shield.checks(), *(feed.health() for feed in feeds)],
+            standing=shield.standing,
         )
 
 
@@ -282,6 +281,12 @@ def over_http(settings: Settings) -> Upstream:
 
 def _policy(settings: Settings, name: str) -> Policy:
     return endpoints.policy(BY_NAME[name], (), settings.endpoints.get(name))
+
+
+def _limited(settings: Settings, stores: _Stores, stack: contextlib.AsyncExitStack) -> Limit:
+    limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
+    stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
+    return limit
 
 
 async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:

@@ -119,7 +119,9 @@ class File:
         lines = [*map(self._spent, record.spent), *(self._held(*item) for item in record.holds.items())]
         new = self._path.with_suffix(".new")
         try:
-            new.write_bytes(b"".join(lines))
+            descriptor = os.open(new, os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(b"".join(lines))
             new.replace(self._path)
         except OSError as error:
             self._noted(error)

@@ -18,8 +18,8 @@ local spacing, burst, window, max_wait = tonumber(ARGV[2]), tonumber(ARGV[3]), t
 redis.call('zremrangebyscore', KEYS[2], '-inf', text(now - WINDOW))
 redis.call('zremrangebyscore', KEYS[2], '(' .. text(now + max_wait + WINDOW), '+inf')
 local count = redis.call('zcard', KEYS[2])
-local full_at = tonumber(redis.call('hget', KEYS[1], 'full_at') or '0')
-full_at = math.min(full_at, now + WINDOW + burst * spacing)
+local stored = tonumber(redis.call('hget', KEYS[1], 'full_at') or '0')
+local full_at = math.min(stored, now + WINDOW + burst * spacing)
 local left = burst - (math.max(full_at, now) - now) / spacing + 0.000001
 """
 
@@ -29,6 +29,7 @@ local left = burst - (math.max(full_at, now) - now) / spacing + 0.000001
 BOOK = (
     _NOW
     + """
+if full_at < stored then redis.call('hset', KEYS[1], 'full_at', text(full_at)) end
 local urgency, share, furthest = ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local keep = math.ceil((WINDOW + max_wait + burst * spacing) / 1000) + 60000
 redis.call('zadd', KEYS[3], text(now), ARGV[10])
