@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import Declined, Error, Faulty, Late, Offline, Refused, UpstreamError
 from proxy.model import Entry, Outcome, Verdict
-from proxy.rules import verdicts
+from proxy.rules import renewal, verdicts
 
 ENTRY = Entry("key", 200, (), b"", '"a"', 0.0, 0.0)
 HIT = Outcome(Verdict.HIT, ENTRY, fresh_for=40.0, age=20.0)
@@ -40,6 +40,7 @@ CACHE_STATUS: list[tuple[Outcome, str]] = [
     (replace(MISS, forwarded="stale"), "fwd=stale; stored"),
     (REVALIDATED, "fwd=stale; fwd-status=304"),
     (replace(REVALIDATED, collapsed=True), "fwd=stale; fwd-status=304; collapsed"),
+    (replace(REVALIDATED, forwarded_status=None, detail=renewal.DETAIL), "fwd=stale; detail=index-unchanged"),
 ]
 
 # Verdict, collapsed, stored -> Cache-Status of a tarball.

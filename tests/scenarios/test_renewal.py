@@ -11,12 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from proxy import settings, wiring
 from proxy.engine.renewing import COLD_WITHIN
+from proxy.rules import endpoints, keys, routes
+from proxy.rules.endpoints import TIMED
 from proxy.rules.renewal import LAG
 from proxy.stores import codec
 from proxy.stores.disk import DiskStore
 from tests.proxied import ManualClock, Proxied, proxied
-from tests.upstream import Source, Upstream, faults, samples
+from tests.upstream import Upstream, faults, samples
 
 CRATE, VERSIONS = "/api/v1/crates/leaf", "/api/v1/crates/leaf/versions"
 VERSION, DEPENDENCIES = "/api/v1/crates/leaf/1.0.0", "/api/v1/crates/leaf/1.0.0/dependencies"
@@ -271,11 +274,19 @@ async def _made_old(directory: Path, key: str) -> None:
     await store.aclose()
 
 
-def test_the_calls_that_were_avoided_are_counted(proxy: Proxied, upstream: Upstream) -> None:
-    upstream.registry.add(Source("sprout", "0.1.0"), samples.OWNER, at=proxy.clock.now - DAY)
-    for path in (CRATE, VERSIONS, "/api/v1/crates/sprout"):
-        proxy.get(path)
-    proxy.clock.now += 601
-    for path in (CRATE, VERSIONS, "/api/v1/crates/sprout"):
-        assert said(proxy.get(path))[0] == "REVALIDATED"
-    assert api(upstream) == 3
+@pytest.mark.anyio
+@pytest.mark.parametrize("ceiling", [6 * HOUR, 0.0])
+async def test_the_calls_that_were_avoided_are_counted(
+    ceiling: float, upstream: Upstream, clock: ManualClock, tmp_path: Path
+) -> None:
+    given = {"upstream.renew_ceiling": ceiling, "cache.min_free": 0}
+    hosts = {"upstream.api": upstream.api, "upstream.index": upstream.index, "upstream.static": upstream.static}
+    loaded = settings.load({**given, **hosts}, None, {}, endpoints=TIMED).settings
+    async with wiring.opened(loaded, tmp_path, clock) as engine:
+        for _ in range(3):
+            for path in (CRATE, VERSIONS, "/api/v1/crates/leaf/owners"):
+                match = routes.match("GET", path, ())
+                await engine.answers.get(keys.read(match, endpoints.policy(match.endpoint, ())))
+            clock.now += 2 * HOUR - 1
+        assert engine.answers.avoided == (4 if ceiling else 0)
+        assert api(upstream) == 9 - engine.answers.avoided
