@@ -10,6 +10,8 @@ from tests.week.witness import Witness
 
 SHOWN = 5
 """So many examples of what went wrong are printed."""
+RENEWED = "index-unchanged"
+"""What Cache-Status remarks on an answer that the index, rather than the API, has vouched for."""
 HOSTS = ("api", "index", "static")
 
 
@@ -89,10 +91,12 @@ def _sources(witness: Witness) -> list[str]:
     verdicts = witness.verdicts
     total = sum(verdicts.values()) or 1
     served = sum(verdicts[one] for one in ("HIT", "STALE", "REVALIDATED"))
+    stale = {why: count for why, count in witness.details.items() if why != RENEWED}
     refused = sorted(witness.refused.items())
     return [
         f"served from what is stored: {served / total:.1%} ({_counted(verdicts)})",
-        f"with a remark: {_counted(witness.details) or 'none'}",
+        f"stale, and why: {_counted(stale) or 'none'}",
+        f"renewed because the index file had not changed: {witness.details[RENEWED]:,}",
         *(f"refused: {kind}, {status or 'no answer'}: {count:,}" for (kind, status), count in refused),
     ]
 
