@@ -14,7 +14,7 @@ from proxy.model import Head, Headers, Host, Selection
 from proxy.rules import headers, invalidation, names
 from proxy.rules.publish import NameReader
 from proxy.rules.routes import Match
-from proxy.upstream.base import Answer, Ask, Upstream
+from proxy.upstream.base import Answer, Ask, Interim, Upstream
 
 CHANGE_PATIENCE = 65.0
 """Seconds without a byte of an answer to a change: crates.io itself gives up after 60 (its CDN's limit)."""
@@ -22,13 +22,15 @@ CHANGE_PATIENCE = 65.0
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A request on its way through. `body` is None where the client sends none; a read has none."""
+    """A request on its way through. `body` is None where the client sends none; a read has none. `interim`: what
+    tells the client something before its answer."""
 
     match: Match
     method: str
     target: str
     headers: Headers
     body: AsyncIterator[bytes] | None = None
+    interim: Interim | None = None
 
 
 class Passing:
@@ -66,13 +68,19 @@ class Passing:
 
     async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
         fields = (*headers.upstream(passage.headers), (b"accept-encoding", b"identity"))
-        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True)
+        heard = _heard(passage.interim)
+        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True, interim=heard)
         return await self._upstream.send(ask)
 
     async def _invalidate(self, match: Match, upload: _Upload) -> None:
         crate = names.folded(upload.name.name or "") if match.endpoint.name == "publish" else match.crate
         if match.endpoint.invalidates and crate:
             await self._purging.changed(Selection(crate=crate))
+
+
+def _heard(interim: Interim | None) -> Interim | None:
+    """What passes an interim answer of upstream's on, without the fields that are not the client's."""
+    return None if interim is None else lambda status, fields: interim(status, headers.interim(fields))
 
 
 def head_downstream(head: Head) -> Head:

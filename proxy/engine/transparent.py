@@ -62,7 +62,7 @@ class Transparent:
             case Reuse.STALE if entry is not None:
                 return self._outcome(Verdict.STALE, entry, found.mark, now, detail="max-stale")
             case Reuse.STALE_WHILE_REVALIDATE if entry is not None and not _authorized(passage):
-                renewal = replace(passage, method="GET")
+                renewal = replace(passage, method="GET", interim=None)
                 self._flights.start(
                     flight(read, _sent(passage), found), self._load(read, renewal, wish, _Lead(gone=True))
                 )

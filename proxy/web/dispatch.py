@@ -152,11 +152,12 @@ class Dispatch:
 
 
 def _passage(client: Client, request: Request, match: Match) -> Passage:
+    target = paths.target(request.path, request.query)
     if request.reading:  # a body of a read has no meaning (RFC 9110 section 9.3.1) and goes nowhere
         fields = tuple(item for item in request.headers if item[0] not in (b"content-length", b"content-type"))
-        return Passage(match, request.method, paths.target(request.path, request.query), fields)
+        return Passage(match, request.method, target, fields, interim=client.interim)
     body = client.body() if request.has_body else None
-    return Passage(match, request.method, paths.target(request.path, request.query), request.headers, body)
+    return Passage(match, request.method, target, request.headers, body, interim=client.interim)
 
 
 def _version(match: Match) -> dict[str, str]:
