@@ -113,7 +113,8 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
+        tiers = {"memory": memory, "negatives": negatives}
+        shelf = Shelf(**tiers, store=stores.json, changes=changes, keep=keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
         yield Proxy(

@@ -88,10 +88,38 @@ PLAYS: dict[str, list[Step]] = {
     "an error is never kept, whatever its headers say": [
         *(
             step
-            for status in (400, 404, 410, 429, 500, 503)
+            for status in (400, 401, 403, 408, 429, 500, 503)
             for step in (Says({"cache-control": "public, max-age=60"}, status), Ask("PASS", status=status))
         ),
-        Asked(6),
+        Asked(7),
+    ],
+    "but an absence is, where upstream says for how long, and for a minute at most": [
+        Says({"cache-control": "max-age=3600", "x-own": "1"}, 404, b"none"),
+        Ask("MISS", status=404, says="fwd=uri-miss; stored"),
+        Wait(59),
+        Ask("HIT", status=404, says="hit; ttl=1", body=b"none", told={"x-own": "1"}),
+        Wait(2),
+        Ask("MISS", status=404, says="fwd=stale; stored"),
+        Asked(2),
+        Says({"etag": '"a"', "last-modified": "Sun, 06 Nov 1994 08:49:37 GMT"}, 404),
+        Wait(61),
+        Ask("PASS", status=404),
+        Ask("PASS", status=404),
+    ],
+    "an absence ends what is stored, and is never served when upstream fails": [
+        cached("max-age=60, stale-if-error=1000"),
+        Ask("MISS"),
+        Wait(61),
+        Says({"cache-control": "max-age=60, stale-if-error=1000, stale-while-revalidate=1000"}, 410),
+        Ask("MISS", status=410),
+        Ask("HIT", status=410),
+        Wait(61),
+        Down(),
+        Ask("PASS", status=502),
+        Ask("PASS", wish("max-stale"), status=502),
+        cached(),
+        Ask("MISS", status=200),
+        Ask("HIT", status=200),
     ],
     "redirects are kept where upstream says for how long": [
         Says({"cache-control": "max-age=60", "location": "/api/v1/x"}, 302),
