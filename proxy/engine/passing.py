@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proxy.engine.purging import Purging
 from proxy.errors import UpstreamError
 from proxy.model import Head, Headers, Host, Selection
-from proxy.rules import headers, invalidation, names
+from proxy.rules import codings, headers, invalidation, names
 from proxy.rules.publish import NameReader
 from proxy.rules.routes import Match
 from proxy.upstream.base import Answer, Ask, Interim, Upstream
@@ -67,8 +67,8 @@ class Passing:
         return answer
 
     async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
-        fields = (*headers.upstream(passage.headers), (b"accept-encoding", b"identity"))
         heard = _heard(passage.interim)
+        fields = sent(passage)
         ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True, interim=heard)
         return await self._upstream.send(ask)
 
@@ -76,6 +76,12 @@ class Passing:
         crate = names.folded(upload.name.name or "") if match.endpoint.name == "publish" else match.crate
         if match.endpoint.invalidates and crate:
             await self._purging.changed(Selection(crate=crate))
+
+
+def sent(passage: Passage) -> Headers:
+    """The fields of a request as they go upstream. What comes back in a coding is passed on in it, never decoded."""
+    coding = codings.accepted(headers.value(passage.headers, b"accept-encoding"))
+    return (*headers.upstream(passage.headers), (b"accept-encoding", coding))
 
 
 def _heard(interim: Interim | None) -> Interim | None:

@@ -61,6 +61,8 @@ def stored(key: str, head: Head, body: bytes, *, requested_at: float, responded_
     withheld = governing.fields("no-cache") | governing.fields("private") | {b"etag"}
     given = head.get(b"etag").decode("latin-1")
     names = vary.names(head.headers) or ()
+    if head.get(b"content-encoding", b"identity").lower() != b"identity":  # whether upstream says so or not
+        names = tuple(sorted({*names, "accept-encoding"}))
     kept = tuple(item for item in headers.kept_transparently(head.headers) if item[0] not in withheld)
     if headers.value(kept, b"date") is None:  # RFC 9110 section 6.6.1
         kept = (*kept, (b"date", directives.date(int(responded_at))))

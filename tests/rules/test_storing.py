@@ -186,6 +186,19 @@ def test_an_answer_becomes_an_entry() -> None:
     assert found.terms.variant
 
 
+@pytest.mark.parametrize(
+    ("coding", "vary", "names"),
+    [
+        (b"gzip", b"", ("accept-encoding",)),
+        (b"br", b"Foo", ("accept-encoding", "foo")),
+        (b"zstd", b"Accept-Encoding", ("accept-encoding",)),
+        (b"Identity", b"", ()),
+    ],
+)
+def test_what_is_coded_is_for_those_who_take_the_coding(coding: bytes, vary: bytes, names: tuple[str, ...]) -> None:
+    assert entry((b"content-encoding", coding), (b"vary", vary)).terms.vary == names
+
+
 def test_an_answer_without_a_tag_gets_one_from_its_bytes() -> None:
     assert entry().etag == directives.entity_tag(b"body")
     assert not entry().validated
