@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
@@ -192,3 +195,47 @@ async def test_interim_answers_are_heard_by_the_one_who_listens(
             told.clear()
         assert await read(await upstream.send(replace(ask, interim=None)))
         assert not told
+
+
+@contextlib.asynccontextmanager
+async def over_tls(directory: Path, *answers: bytes) -> AsyncIterator[tuple[HttpUpstream, list[int]]]:
+    """The adapter before a host with a certificate, which gives these answers, and how many each connection took."""
+    cert, key = str(directory / "cert"), str(directory / "key")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert]
+    await anyio.run_process([*command.split(), *names])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    left, taken = list(answers), list[int]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(0)
+        number = len(taken) - 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                taken[number] += 1
+                writer.write(left.pop(0))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    origin = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    upstream = HttpUpstream(
+        dict.fromkeys(Host, origin), user_agent="x/0", connect_timeout=2, patience=5.0, ca_file=cert
+    )
+    try:
+        yield upstream, taken
+    finally:
+        await upstream.aclose()
+        server.close()
+
+
+@pytest.mark.parametrize("straight", [False, True])
+async def test_all_of_this_holds_over_tls(straight: bool, tmp_path: Path) -> None:
+    plain = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    told: list[object] = []
+    ask = Ask(Host.API, "GET", "/", straight=straight, interim=lambda *each: told.append(each))
+    async with over_tls(tmp_path, EARLY + plain, plain, plain + plain, plain) as (upstream, taken):
+        for _ in range(4):
+            assert await read(await upstream.send(ask)) == b"ok"
+    assert taken == [3, 1]
+    assert told == ([HEARD] if straight else [])

@@ -35,7 +35,7 @@ REASONS: dict[str, str] = {
 }
 
 RETRIED = (
-    "a connection that the origin spoilt by sending more than it announced (another test's answer) was given up, "
-    "and the request sent again: a matter of chance, not of caching"
+    "bytes that the origin sent behind an answer came so late that the next request was on that connection already and "
+    "had to be sent again: a matter of chance, not of caching"
 )
 """For the result `retry`, which one test or another may come to in a run."""
