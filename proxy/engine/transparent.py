@@ -59,14 +59,15 @@ class Transparent:
     async def get(self, read: Read, passage: Passage, wish: Wish) -> Outcome | Passed:
         """A stored answer, or upstream's own.
 
-        Raises as `Passing`, `Late` where nothing began to come in time, and `Refused` (504) where the wish is not to
-        ask upstream.
+        Raises as `Passing`, `Late` where nothing began to come in time and there is no copy to serve instead, and
+        `Refused` (504) where the wish is not to ask upstream.
         """
         try:
             async with asyncio.timeout(FIRST_BYTE):
                 return await self._get(read, passage, wish)
         except TimeoutError:
-            raise Late(f"crates.io did not begin to answer within {FIRST_BYTE:.0f} s; try again") from None
+            error = Late(f"crates.io did not begin to answer within {FIRST_BYTE:.0f} s; try again")
+        return self._fallback(read, passage, await self._shelf.find(read, sent(passage)), error)
 
     async def aclose(self) -> None:
         await self._flights.aclose()
