@@ -69,6 +69,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 KNOWN_IN = {
     "diskcache": ("proxy.stores",),
     "httptools": ("proxy.server",),
+    "httpcore": ("proxy.upstream",),
     "httpx": ("proxy.upstream",),
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),
