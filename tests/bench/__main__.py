@@ -8,21 +8,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import fetching, footprint, measuring, objects, report, stage
+from tests.bench import fetching, footprint, growth, measuring, objects, report, stage
 from tests.bench.cases import BY_NAME
 from tests.bench.cores import Unfit
 from tests.bench.load import Failed
 from tests.bench.samples import Rounds
 from tests.bench.targets import Figure
 
-NAMES = (*BY_NAME, fetching.NAME, footprint.NAME)
+NAMES = (*BY_NAME, fetching.NAME, footprint.NAME, growth.NAME)
 ROUNDS, SECONDS = 7, 2.0
 QUICK_ROUNDS, QUICK_SECONDS = 2, 0.4
 
 
 def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
-    names = given.only.split(",") if given.only else NAMES
+    names = given.only.split(",") if given.only else [name for name in NAMES if name != growth.NAME or not given.quick]
     if unknown := set(names) - set(NAMES):
         print(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
     try:
         programs = report.programs()
-        results, units, figures = _measured(names, rounds, seconds)
+        results, units, figures = _measured(names, rounds, seconds, quick=given.quick)
     except Unfit as error:
         print(f"tests.bench: {error}", file=sys.stderr)
         return 2
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measured(
-    names: Sequence[str], rounds: int, seconds: float
+    names: Sequence[str], rounds: int, seconds: float, *, quick: bool
 ) -> tuple[dict[str, Rounds], dict[str, str], list[Figure]]:
     results: dict[str, Rounds] = {}
     units: dict[str, str] = {}
@@ -61,6 +61,8 @@ def _measured(
                     units[name] = BY_NAME[name].unit
     if footprint.NAME in names:
         figures += footprint.measured(rounds, seconds, _told)
+    if growth.NAME in names:
+        figures += growth.measured(growth.QUICK_SIZES if quick else growth.SIZES, seconds, _told)
     return results, units, figures
 
 
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="It needs Linux, two cores, and: apt-get install nginx varnish wrk",
     )
     parser.add_argument("--only", metavar="CASE,...", help=f"these alone: {', '.join(NAMES)}")
-    parser.add_argument("--quick", action="store_true", help="short and few rounds, to try it")
+    parser.add_argument("--quick", action="store_true", help="short and few rounds, to try it; no growth")
     parser.add_argument("--rounds", type=int, help=f"turns of each server ({ROUNDS})")
     parser.add_argument("--seconds", type=float, help=f"of each turn ({SECONDS:g})")
     parser.add_argument("--check", action="store_true", help="exit 1 where a target does not hold")

@@ -38,14 +38,18 @@ def measured(rounds: int, seconds: float, told: Told) -> list[Figure]:
 
 def _starts(opened: Stage, rounds: int, seconds: float, told: Told) -> Iterator[Figure]:
     """With an empty cache. The server's own answer to `/healthz` says that it serves; then it rests."""
-    took, resident = [], []
+    took, spent, resident = [], [], []
+    with opened.proxy(opened.directory / "first"):
+        pass  # it may have had to write byte code
     for number in range(rounds):
         with opened.proxy(opened.directory / f"empty-{number}") as running:
             took.append(running.took)
             server = Server("empty", running, ours=True)
             raw.asked(server.address, raw.get("/healthz", server.host))
+            spent.append(server.spent())
             resident.append(server.resident() / _MIB)
     yield Figure("ready", "ready to serve after", median(took), "s")
+    yield Figure("ready-cpu", "of these on the CPU", median(spent), "s")
     yield Figure("rest", "a worker at rest, with an empty cache", max(resident), "MiB")
 
 

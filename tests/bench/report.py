@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench.processes import ROOT
+from tests.bench import fetching
+from tests.bench.cases import BY_NAME
+from tests.bench.processes import ROOT, found
 from tests.bench.samples import Rounds, middle, ratio, saving
-from tests.bench.targets import Figure, Judged, judged, title
+from tests.bench.targets import Figure, Judged, judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,12 @@ class Run:
     def judged(self) -> list[Judged]:
         return judged(self.results, self.figures)
 
+    def title(self, name: str) -> str:
+        """Of a case or a figure."""
+        if name in self.figures:
+            return self.figures[name].title
+        return fetching.TITLE if name == fetching.NAME else BY_NAME[name].title
+
 
 def run(
     command: str, results: Mapping[str, Rounds], units: Mapping[str, str], figures: Sequence[Figure], programs: str
@@ -45,14 +53,14 @@ def run(
 def markdown(run: Run) -> str:
     lines = [f"`{run.command}`, {run.when}, on {run.machine}; {run.versions}.", ""]
     for name, rounds in run.results.items():
-        lines += [f"### {title(name)}", "", *_compared(rounds, run.units[name]), ""]
+        lines += [f"### {run.title(name)}", "", *_compared(rounds, run.units[name]), ""]
     if run.figures:
         lines += ["### Other figures", "", "| figure | value |", "|---|---|"]
         lines += [f"| {each.title} | {_number(each.value)} {each.unit} |" for each in run.figures.values()]
         lines.append("")
     if run.judged:
         lines += ["### Targets", "", "| what | beside | target | measured | by | holds |", "|---|---|---|---|---|---|"]
-        lines += [_judged(each) for each in run.judged]
+        lines += [_judged(run.title(each.target.case), each) for each in run.judged]
         lines.append("")
     return "\n".join(lines)
 
@@ -93,9 +101,9 @@ def _compared(rounds: Rounds, unit: str) -> list[str]:
     return lines
 
 
-def _judged(each: Judged) -> str:
+def _judged(title: str, each: Judged) -> str:
     sign = "≥" if each.target.at_least else "≤"
-    cells = [title(each.target.case), each.target.against, f"{sign} {each.target.bound:g}", _number(each.value)]
+    cells = [title, each.target.against, f"{sign} {each.target.bound:g}", _number(each.value)]
     return f"| {' | '.join([*cells, each.by, 'yes' if each.holds else '**no**'])} |"
 
 
@@ -117,8 +125,6 @@ def _first_line(command: Sequence[str]) -> str:
 
 def programs() -> str:
     """The versions of what takes part beside the proxy, as far as it is here."""
-    from tests.bench.processes import found
-
     nginx = _first_line([found("nginx", "nginx"), "-v"]).rpartition("/")[2]
     varnish = _first_line([found("varnishd", "varnish"), "-V"]).partition("(")[2].partition(" revision")[0]
     wrk = " ".join(_first_line([found("wrk", "wrk"), "-v"]).split()[:2])

@@ -109,7 +109,9 @@ class Stage:
             "UPSTREAM__CONTACT": "bench@example.org",
             **settings,
         }
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("CRATES_PROXY_")}
+        # Byte code is there in every installation, so it may be written here.
+        foreign = ("CRATES_PROXY_", "PYTHONDONTWRITEBYTECODE")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         environment |= {f"CRATES_PROXY_{name}": value for name, value in given.items()}
         command = [*processes.MODULE, "proxy", "serve", "--host", "127.0.0.1"]
         log = directory / "proxy.log"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.bench.cases import BY_NAME
 from tests.bench.samples import Rounds, middle, ratio, saving
 from tests.bench.stage import EMPTY, NGINX, TUNED
 
@@ -88,8 +87,3 @@ def _compared(target: Target, rounds: Rounds) -> Judged:
     if saturated or target.case in _WAITS:
         return Judged(target, ratio(rounds, ours, target.against), "rate")
     return Judged(target, saving(rounds, ours, target.against), "CPU")
-
-
-def title(name: str) -> str:
-    """Of a case; the name itself where it is none."""
-    return BY_NAME[name].title if name in BY_NAME else name
