@@ -14,6 +14,7 @@ from tests.bench import fetching
 from tests.bench.cases import BY_NAME
 from tests.bench.processes import ROOT, found
 from tests.bench.samples import Rounds, middle, ratio, saving
+from tests.bench.stage import NGINX, TUNED
 from tests.bench.targets import Figure, Judged, judged
 
 
@@ -52,6 +53,8 @@ def run(
 
 def markdown(run: Run) -> str:
     lines = [f"`{run.command}`, {run.when}, on {run.machine}; {run.versions}.", ""]
+    if run.results:
+        lines += [*_summary(run), ""]
     for name, rounds in run.results.items():
         lines += [f"### {run.title(name)}", "", *_compared(rounds, run.units[name]), ""]
     if run.figures:
@@ -85,6 +88,22 @@ def written(run: Run, path: Path) -> None:
     }
     path.with_suffix(".json").write_text(json.dumps(whole, indent=1) + "\n")
     path.with_suffix(".md").write_text(markdown(run))
+
+
+def _summary(run: Run) -> list[str]:
+    """A line for each case: what each server did and, in brackets, its CPU microseconds a request."""
+    columns = list(dict.fromkeys(server for rounds in run.results.values() for server in rounds))
+    lines = [f"| | {' | '.join(columns)} | times nginx | times nginx tuned |", "|---" * (len(columns) + 3) + "|"]
+    for name, rounds in run.results.items():
+        middles = {server: middle(samples) for server, samples in rounds.items()}
+        cells = [
+            f"{_number(middles[server].value)} ({_number(middles[server].micros)})" if server in middles else ""
+            for server in columns
+        ]
+        ours = next(iter(rounds))
+        times = [f"{ratio(rounds, ours, theirs):.2f}" if theirs in rounds else "" for theirs in (NGINX, TUNED)]
+        lines.append(f"| {run.title(name)}, {run.units[name]} | {' | '.join([*cells, *times])} |")
+    return lines
 
 
 def _compared(rounds: Rounds, unit: str) -> list[str]:
