@@ -45,6 +45,7 @@ class Server(_Section):
     hosts: Annotated[tuple[str, ...], urls.HOSTS]
     tls_cert: Annotated[str, values.PATH]
     tls_key: Annotated[str, values.PATH]
+    trusted_proxies: Annotated[tuple[str, ...], values.NETWORKS]
     drain_timeout: Annotated[float, values.DURATION]
 
 
@@ -53,12 +54,18 @@ class Upstream(_Section):
     index: Annotated[str, urls.ORIGIN]
     static: Annotated[str, urls.ORIGIN]
     contact: Annotated[str, _CONTACT]
+    requests_per_second: Annotated[float, values.NUMBER]
+    burst: Annotated[int, values.whole(1, 1000)]
+    window_requests: Annotated[int, values.whole(1, 1_000_000)]
+    max_wait: Annotated[float, values.DURATION]
     connect_timeout: Annotated[float, values.TIMEOUT]
     read_timeout: Annotated[float, values.TIMEOUT]
     stale_after: Annotated[float, values.DURATION]
     proxy: Annotated[str, urls.PROXY_URL] = Field(repr=False)
     ca_file: Annotated[str, values.PATH]
     offline: Annotated[bool, values.FLAG]
+    renew_ceiling: Annotated[float, values.DURATION]
+    follow_feed: Annotated[bool, values.FLAG]
 
 
 class Cache(_Section):
@@ -68,6 +75,7 @@ class Cache(_Section):
     min_free: Annotated[int, values.SIZE]
     memory: Annotated[int, values.SIZE]
     keep: Annotated[float, values.TIMEOUT]
+    pinned: Annotated[tuple[str, ...], values.several(values.PATH, "a list of paths")]
 
 
 class Redis(_Section):
@@ -77,12 +85,14 @@ class Redis(_Section):
 
 class Access(_Section):
     read_only: Annotated[bool, values.FLAG]
+    networks: Annotated[tuple[str, ...], values.NETWORKS]
     admin_token: Annotated[str, _TOKEN] = Field(repr=False)
 
 
 class Log(_Section):
     format: Annotated[Format, values.choice(*get_args(Format))]
     level: Annotated[Level, values.choice(*get_args(Level))]
+    access: Annotated[bool, values.FLAG]
 
 
 class Settings(_Section):
@@ -119,7 +129,6 @@ _TIMES: Mapping[str, Kind] = {
 # Settings whose feature is not there yet. Whoever adds it moves the row into a section above and a line with the
 # default into default.toml.
 PLANNED: Mapping[str, Kind] = {
-    "server.trusted_proxies": values.NETWORKS,
     "server.max_header_bytes": values.SIZE,
     "server.max_headers": values.whole(1, 10_000),
     "server.header_timeout": values.TIMEOUT,
@@ -127,18 +136,9 @@ PLANNED: Mapping[str, Kind] = {
     "server.write_timeout": values.TIMEOUT,
     "server.max_connections": values.whole(1, 1_000_000),
     "server.max_connections_per_client": values.whole(0, 1_000_000),
-    "upstream.requests_per_second": values.NUMBER,
-    "upstream.burst": values.whole(1, 1000),
-    "upstream.window_requests": values.whole(1, 1_000_000),
-    "upstream.max_wait": values.DURATION,
-    "upstream.renew_ceiling": values.DURATION,
-    "upstream.follow_feed": values.FLAG,
-    "cache.pinned": values.several(values.PATH, "a list of paths"),
     "blobs.url": values.matching(r"(s3://[^/ ]+(/[^ ]*)?)?", 's3://BUCKET[/PREFIX], or "" for none'),
-    "access.networks": values.NETWORKS,
     "stats.client_header": values.matching(r"[A-Za-z0-9-]*", 'the name of a header field, or "" for none'),
     "stats.clients": values.LABELS,
-    "log.access": values.FLAG,
 }
 
 

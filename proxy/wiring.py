@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy import __version__
-from proxy.engine.answers import Answers, Hot
+from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
+from proxy.engine.copies import Copies, Hot
 from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
@@ -81,13 +82,16 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
-        answers = Answers(
+        copies = Copies(
             memory=memory,
             negatives=negatives,
             stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
             keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-            upstream=upstream,
             changes=changes,
+        )
+        answers = Answers(
+            copies=copies,
+            upstream=upstream,
             fleet=fleet,
             clock=clock,
             observe=observe,

@@ -116,6 +116,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
             "hosts": (),
             "tls_cert": "",
             "tls_key": "",
+            "trusted_proxies": (),
             "drain_timeout": 30.0,
         },
         "upstream": {
@@ -123,12 +124,18 @@ def test_the_defaults_are_those_that_are_promised() -> None:
             "index": "https://index.crates.io",
             "static": "https://static.crates.io",
             "contact": "",
+            "requests_per_second": 1.0,
+            "burst": 10,
+            "window_requests": 570,
+            "max_wait": 10.0,
             "connect_timeout": 5.0,
             "read_timeout": 20.0,
             "stale_after": 2.0,
             "proxy": "",
             "ca_file": "",
             "offline": False,
+            "renew_ceiling": 21600.0,
+            "follow_feed": False,
         },
         "cache": {
             "dir": "",
@@ -137,10 +144,11 @@ def test_the_defaults_are_those_that_are_promised() -> None:
             "min_free": 2**30,
             "memory": 128 * 2**20,
             "keep": 365 * 86400.0,
+            "pinned": (),
         },
         "redis": {"url": "", "prefix": "crates-proxy:"},
-        "access": {"read_only": False, "admin_token": ""},
-        "log": {"format": "text", "level": "info"},
+        "access": {"read_only": False, "networks": (), "admin_token": ""},
+        "log": {"format": "text", "level": "info", "access": False},
         "endpoints": {},
     }
 
@@ -183,6 +191,8 @@ READ: list[tuple[str, object, object]] = [
     ("server.public_url", "http://[::1]:8080/a/b//", "http://[::1]:8080/a/b"),
     ("server.hosts", [], ()),
     ("server.hosts", ["A.example", "10.0.0.1", "[::1]"], ("a.example", "10.0.0.1", "::1")),
+    ("server.trusted_proxies", ["10.0.0.2", "fd00::/8"], ("10.0.0.2/32", "fd00::/8")),
+    ("access.networks", ["10.0.0.0/8"], ("10.0.0.0/8",)),
     ("server.drain_timeout", 0, 0.0),
     ("server.drain_timeout", 2.5, 2.5),
     ("server.drain_timeout", "250ms", 0.25),
@@ -203,6 +213,14 @@ READ: list[tuple[str, object, object]] = [
     ("upstream.proxy", "https://u:p%40@Proxy", "https://u:p%40@proxy"),
     ("upstream.ca_file", "/etc/ssl/ä b.pem", "/etc/ssl/ä b.pem"),
     ("upstream.offline", True, True),
+    ("upstream.requests_per_second", 2, 2.0),
+    ("upstream.burst", 1000, 1000),
+    ("upstream.window_requests", 1, 1),
+    ("upstream.max_wait", 0, 0.0),
+    ("upstream.renew_ceiling", "1d", 86400.0),
+    ("upstream.follow_feed", True, True),
+    ("cache.pinned", ["/srv/a/Cargo.lock", "b/Cargo.lock"], ("/srv/a/Cargo.lock", "b/Cargo.lock")),
+    ("log.access", True, True),
     ("cache.max_size", "1TiB", 2**40),
     ("cache.max_size", "1 tb", 10**12),
     ("cache.max_size", "600MB", 600_000_000),
@@ -387,7 +405,6 @@ def test_an_option_that_was_not_given_changes_nothing(sources: Sources) -> None:
 # --- values of planned settings: the kinds are there, and their documented defaults can be read
 
 PLANNED_DEFAULTS: dict[str, tuple[object, object]] = {
-    "server.trusted_proxies": ([], ()),
     "server.max_header_bytes": ("32KiB", 32768),
     "server.max_headers": (100, 100),
     "server.header_timeout": ("10s", 10.0),
@@ -395,18 +412,9 @@ PLANNED_DEFAULTS: dict[str, tuple[object, object]] = {
     "server.write_timeout": ("60s", 60.0),
     "server.max_connections": (4096, 4096),
     "server.max_connections_per_client": (0, 0),
-    "upstream.requests_per_second": (1.0, 1.0),
-    "upstream.burst": (10, 10),
-    "upstream.window_requests": (570, 570),
-    "upstream.max_wait": ("10s", 10.0),
-    "upstream.renew_ceiling": ("6h", 21600.0),
-    "upstream.follow_feed": (False, False),
-    "cache.pinned": ([], ()),
     "blobs.url": ("", ""),
-    "access.networks": ([], ()),
     "stats.client_header": ("", ""),
     "stats.clients": ({}, {}),
-    "log.access": (False, False),
 }
 
 
@@ -759,8 +767,7 @@ def test_everything_that_is_wrong_is_told_at_once(sources: Sources) -> None:
         [server]
         workers = "3"
         socket = "/s"
-        [upstream]
-        burst = 10
+        max_headers = 10
         [access]
         admin_token = "two words"
         [endpoints.crat]
@@ -776,7 +783,7 @@ def test_everything_that_is_wrong_is_told_at_once(sources: Sources) -> None:
         "prot (my.toml): no such setting",
         "endpoints.crat.ttl (my.toml): no such endpoint; did you mean crate?",
         "CRATES_PROXY_CACHE__DRI (environment): no such setting; did you mean CRATES_PROXY_CACHE__DIR?",
-        "upstream.burst = 10 (my.toml): not supported by this version yet; remove it",
+        "server.max_headers = 10 (my.toml): not supported by this version yet; remove it",
         'server.workers = "3" (my.toml): must be a whole number, 1 to 1024',
         f'server.drain_timeout = "soon" (command line): must be {DURATION}',
         'redis.url = "redis+sentinel://:****@h:1/main/0" (CRATES_PROXY_REDIS__URL):'

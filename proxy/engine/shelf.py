@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.engine.answers import Hot
 from proxy.engine.changes import Changes
+from proxy.engine.copies import Hot
 from proxy.model import Entry, Headers, Mark
 from proxy.rules import headers, reuse, vary
 from proxy.rules.keys import Read

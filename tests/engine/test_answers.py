@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.engine.answers import Answers, Hot
+from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes
+from proxy.engine.copies import Copies, Hot
 from proxy.model import Health, Invalidation, Selection, State, Verdict
 from proxy.rules import endpoints, keys, routes
 from proxy.rules.endpoints import Kind
@@ -58,13 +59,12 @@ async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> N
     changes = Changes(store, keep=1.0, tiers=(memory, negatives))
     store.hear.append(changes)
     upstream = FakeUpstream(b'{"dependencies":[]}')
+    copies = Copies(
+        memory=memory, negatives=negatives, stores={Kind.JSON: store}, keep={Kind.JSON: None}, changes=changes
+    )
     answers = Answers(
-        memory=memory,
-        negatives=negatives,
-        stores={Kind.JSON: store},
-        keep={Kind.JSON: None},
+        copies=copies,
         upstream=upstream,
-        changes=changes,
         fleet=FakeFleet(),
         clock=lambda: now[0],
         observe=lambda what, happened: None,

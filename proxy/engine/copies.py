@@ -1,0 +1,83 @@
+"""The copies of what is answered from memory whole: in the memory tier, and in the store of its kind.
+
+It knows what is kept and what was announced about it since. It judges nothing and asks nobody upstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.engine.changes import Changes
+from proxy.model import Entry, Mark
+from proxy.rules import freshness
+from proxy.rules.endpoints import Kind
+from proxy.rules.keys import Read
+from proxy.stores import codec
+from proxy.stores.base import Store
+from proxy.stores.memory import Memory
+
+_ENTRY_OVERHEAD = 2048  # bytes that an entry in memory costs beside its body, measured roughly
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """An entry in the memory tier; until `fresh_until` nothing needs to be decided about it."""
+
+    entry: Entry
+    fresh_until: float
+
+    def fresh(self, now: float) -> bool:
+        """A clock that went backwards makes nothing fresh for longer."""
+        return self.entry.requested_at - 1.0 <= now < self.fresh_until
+
+
+class Copies:
+    def __init__(
+        self,
+        *,
+        memory: Memory[Hot],
+        negatives: Memory[Hot],
+        stores: Mapping[Kind, Store],
+        keep: Mapping[Kind, float | None],
+        changes: Changes,
+    ) -> None:
+        """`negatives` holds the 404s, apart from the rest and in memory only, so that a flood of names that do
+        not exist pushes nothing out. `keep`: seconds for which a store keeps an entry of that kind, None for ever.
+        """
+        self._memory = memory
+        self._negatives = negatives
+        self._stores = stores
+        self._keep = keep
+        self._changes = changes
+
+    def hot(self, key: str) -> Hot | None:
+        return self._memory.get(key) or self._negatives.get(key)
+
+    async def stored(self, read: Read) -> tuple[Entry | None, Mark]:
+        """What is kept under the key, from the store or, where that has failed, from memory; and its marks."""
+        value = await self._stores[read.endpoint.kind].get(read.key)
+        # The marks come last: what was announced while the store was read must count.
+        mark = await self._changes.of(read)
+        entry = codec.decoded(value) if value is not None else None
+        hot = self._memory.get(read.key)
+        if entry is None and hot is not None:
+            entry = hot.entry
+        return (entry if entry is not None and entry.requested_at > mark.purged else None), mark
+
+    async def keep(self, read: Read, entry: Entry) -> Mark:
+        """Store what upstream gave, for as long as its kind is kept; the marks that cover it by now."""
+        store = self._stores[read.endpoint.kind]
+        if entry.status == 200:
+            await store.put(read.key, codec.encoded(entry), tag=read.tag, keep=self._keep[read.endpoint.kind])
+        else:  # upstream's 404 replaces what is stored at once
+            await store.delete(read.key)
+            self._memory.delete(read.key)
+        return await self._changes.of(read)
+
+    def warm(self, read: Read, entry: Entry, mark: Mark, now: float) -> None:
+        """Have it at hand in memory for as long as it is fresh."""
+        left = freshness.fresh_for(entry, read.policy, now, mark.changed)
+        size = len(entry.body) + len(entry.gzip.body if entry.gzip else b"") + _ENTRY_OVERHEAD
+        tier = self._memory if entry.status == 200 else self._negatives
+        tier.put(read.key, Hot(entry, now + left), size=size, tag=read.tag)

@@ -1,0 +1,91 @@
+"""One request upstream for a read that is answered from memory whole: asked, read to its end, decoded, judged.
+
+It knows nothing of what is stored, except the validators that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from proxy.errors import Declined, Faulty, UpstreamError
+from proxy.model import Head, Headers
+from proxy.rules import bodies, codings, directives
+from proxy.rules.endpoints import Kind
+from proxy.rules.keys import Read
+from proxy.upstream.base import Ask, Upstream
+
+LARGEST = 64 * 1024 * 1024
+"""Bytes of JSON or of an index file; the largest index file is below 2 MB. An endless body ends here."""
+
+_OUR_REFUSALS = (400, 403, 404, 405)  # upstream's statuses that are passed on in its own words
+
+
+async def ask(upstream: Upstream, read: Read, conditions: Headers, begun: Callable[[], None]) -> tuple[Head, bytes]:
+    """Send a read upstream, with `conditions` on what is stored; the head and the body as they came. `begun` is
+    called when the head is there. Raises what `upstream.send` raises, and `Faulty` for a body that has no end."""
+    accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
+    fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
+    answer = await upstream.send(Ask(read.endpoint.host, "GET", read.target, fields))
+    begun()
+    try:
+        pieces, size = [], 0
+        async for piece in answer.body():
+            pieces.append(piece)
+            size += len(piece)
+            if size > LARGEST:
+                raise Faulty(f"the answer to {read.target} is larger than {LARGEST} bytes")
+        return answer.head, b"".join(pieces)
+    finally:
+        await answer.aclose()
+
+
+def judged(read: Read, head: Head, body: bytes, now: float) -> tuple[Head, bytes, bytes | None]:
+    """An answer without its coding, and the body in gzip where it came so; its status is 200 or 404.
+
+    Raises `Declined` or `Faulty` for any other status, `Faulty` for a 200 that is none and for a body that is not
+    whole, would become too large, or is in a coding that cannot be read.
+    """
+    head, body, coded = _decoded(read, head, body)
+    if head.status == 200:
+        fault = bodies.fault(read.endpoint.kind, head.get(b"content-type"), body)
+        if fault is not None:
+            raise Faulty(f"{read.endpoint.host.value} host of crates.io answered {read.target} wrongly: {fault}")
+    elif not _missing(read, head):
+        raise refusal(read, head, body, now)
+    else:
+        head = replace(head, status=404)
+    return head, body, coded
+
+
+def refusal(read: Read, head: Head, body: bytes, now: float) -> UpstreamError:
+    """The error that an upstream status other than 200 and 404 means, in upstream's own words where it has some."""
+    words = bodies.reason(body)
+    error: UpstreamError
+    if head.status in _OUR_REFUSALS or head.status == 429:
+        detail = words or f"crates.io refused {read.target} with status {head.status}"
+        error = Declined(detail, status=head.status, retry_after=directives.retry_after(head.get(b"retry-after"), now))
+    else:
+        said = f" ({words})" if words else ""
+        error = Faulty(f"crates.io answered {read.target} with status {head.status}{said}; there is no copy to serve")
+    error.answered = head.status
+    return error
+
+
+def _decoded(read: Read, head: Head, body: bytes) -> tuple[Head, bytes, bytes | None]:
+    """An answer without its coding, and the body in gzip where it came so. Raises `Faulty` for another coding, for
+    a body that is not whole, and for one that would become too large."""
+    coding = head.get(b"content-encoding", b"identity").lower()
+    if coding == b"identity":
+        return head, body, None
+    plain = codings.decoded(body, LARGEST) if coding in (codings.GZIP, b"x-gzip") else None
+    if plain is None:
+        raise Faulty(f"crates.io answered {read.target} in a coding that cannot be read; try again")
+    fields = tuple(item for item in head.headers if item[0] not in (b"content-encoding", b"content-length"))
+    return replace(head, headers=fields), plain, body
+
+
+def _missing(read: Read, head: Head) -> bool:
+    """Whether upstream says that it has no such object. The static host says 403 for that: its bucket may not
+    be listed."""
+    return head.status == 404 or (head.status == 403 and read.endpoint.kind is Kind.HTML)
