@@ -17,8 +17,10 @@ from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
 from proxy.engine.downloads import Downloads
+from proxy.engine.inventory import Inventory
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
+from proxy.engine.ready import Ready
 from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
 from proxy.engine.warming import Warming
@@ -60,7 +62,7 @@ class Proxy:
     passing: Passing
     transparent: Transparent
     purging: Purging
-    warming: Warming
+    ready: Ready
     stores: Callable[[], Sequence[Awaitable[Health]]]
     upstream: Callable[[], Sequence[Awaitable[Health]]]
 
@@ -79,7 +81,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, stack))
-        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
+        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk, told=lambda what: observe("cache", what))
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
         copies = Copies(
@@ -122,7 +124,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             passing=passing,
             transparent=transparent,
             purging=member.purging,
-            warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
+            ready=_ready(settings, stores, copies, answers, downloads),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
         )
@@ -248,6 +250,15 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
     return upstream
+
+
+def _ready(settings: Settings, stores: _Stores, copies: Copies, answers: Answers, downloads: Downloads) -> Ready:
+    inventory = Inventory(copies=copies, blobs=stores.blobs)
+    policy = _policy(settings, "index")
+    return Ready(
+        inventory=inventory,
+        warming=Warming(answers=answers, downloads=downloads, inventory=inventory, index_policy=policy),
+    )
 
 
 def _policy(settings: Settings, name: str) -> Policy:

@@ -36,6 +36,8 @@ HEIGHTS = {
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
+    "proxy.commands_offline": 5,
+    "proxy.commands_progress": 5,
     "proxy.cli": 5,
     "proxy.__main__": 5,
 }
@@ -73,7 +75,7 @@ KNOWN_IN = {
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),
     "uvicorn": ("proxy.server",),
-    "proxy.settings": ("proxy.wiring", "proxy.web.app", "proxy.cli", "proxy.commands"),
+    "proxy.settings": ("proxy.wiring", "proxy.web.app", "proxy.cli", "proxy.commands", "proxy.commands_offline"),
 }
 
 # What a rule that is a pure function has no use for.

@@ -1,0 +1,14 @@
+"""Everything that makes a cache ready for a time without crates.io, for the commands and for the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.engine.inventory import Inventory
+from proxy.engine.warming import Warming
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    inventory: Inventory
+    warming: Warming
