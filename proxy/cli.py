@@ -127,6 +127,44 @@ def check(config: Path | None, lockfiles: tuple[str, ...], as_json: bool) -> Non
 
 @main.command()
 @_with_config
+@click.argument("file")
+@click.argument("lockfiles", nargs=-1, metavar="[LOCKFILE ...]")
+def export(config: Path | None, file: str, lockfiles: tuple[str, ...]) -> None:
+    """Write what is stored to FILE (- is standard output), to be imported on another machine.
+
+    With lock files (- is standard input) only what they need goes in: index files and tarballs. Without, all of the
+    cache does. FILE appears when it is complete. Exit status 1 where something is missing from it, which is told: then
+    `warm` fetches it. Nothing is sent to crates.io.
+    """
+    from proxy import commands_archive, commands_offline
+
+    loaded = _loaded(config, {"upstream.offline": True})
+    logs.configure(level="error", json_lines=False)
+    if file == "-" and sys.stdout.isatty():
+        raise click.UsageError("an archive is nothing for a terminal: send it to a file or a pipe")
+    needs = _parsed(lambda: commands_offline.locked(lockfiles, sys.stdin)) if lockfiles else None
+    sys.exit(0 if _run(commands_archive.export(loaded.settings, _directory(loaded), file, needs)) else 1)
+
+
+@main.command(name="import")
+@_with_config
+@click.argument("file")
+def import_(config: Path | None, file: str) -> None:
+    """Put what is in FILE (- is standard input), which `export` wrote, into the cache.
+
+    Each file in it is stored once its checksum is known to be right; one that is wrong is refused by name, and the
+    exit status is then 1. What the cache has newer stays. A run that was broken off is simply started again. Running
+    servers see what was imported. Nothing is sent to crates.io.
+    """
+    from proxy import commands_archive
+
+    loaded = _loaded(config, {"upstream.offline": True})
+    logs.configure(level="error", json_lines=False)
+    sys.exit(0 if _run(commands_archive.import_(loaded.settings, _directory(loaded), file)) else 1)
+
+
+@main.command()
+@_with_config
 @click.option("--crate", metavar="NAME", help="Everything about this crate.")
 @click.option("--endpoint", metavar="NAME", help="Everything of this endpoint, such as index or versions.")
 @click.option("--all", "everything", is_flag=True, help="Everything.")

@@ -59,7 +59,7 @@ async def warm(settings: Settings, directory: Path, needs: Needs) -> bool:
                 needs.wanted, lambda each: progress.tell(size=each.fetched, failed=each.failure is not None)
             )
         failures = [each for each in ended if each.failure is not None] + await proxy.ready.warming.evicted(ended)
-    _say_elsewhere(needs)
+    say_elsewhere(needs)
     _say_failures(failures)
     fetched = [each for each in ended if each.fetched]
     there = total - len(failures)
@@ -81,7 +81,7 @@ async def check(settings: Settings, directory: Path, needs: Needs, *, as_json: b
     if as_json:
         print(json.dumps({"ok": not missing, "packages": len(packages), "missing": [_json(each) for each in missing]}))
         return not missing
-    _say_elsewhere(needs)
+    say_elsewhere(needs)
     for lack in missing:
         print(f"{lack.name} {lack.version}: {lack.what}: {lack.reason}", file=sys.stderr)
     if missing:
@@ -106,7 +106,7 @@ def _add(found: Needs, argument: str, stdin: TextIO) -> None:
     found.elsewhere.extend(lock.elsewhere)
 
 
-def _say_elsewhere(needs: Needs) -> None:
+def say_elsewhere(needs: Needs) -> None:
     if needs.elsewhere:
         which = ", ".join(sorted(set(needs.elsewhere)))
         print(f"left out, since they come from git or another registry: {which}", file=sys.stderr)

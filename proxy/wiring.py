@@ -16,7 +16,10 @@ from proxy import __version__
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
+from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
+from proxy.engine.exporting import Exporting
+from proxy.engine.importing import Importing
 from proxy.engine.inventory import Inventory
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
@@ -124,7 +127,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             passing=passing,
             transparent=transparent,
             purging=member.purging,
-            ready=_ready(settings, stores, copies, answers, downloads),
+            ready=_ready(settings, stores, member, copies, answers, downloads, limit, clock),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
         )
@@ -252,12 +255,33 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
     return upstream
 
 
-def _ready(settings: Settings, stores: _Stores, copies: Copies, answers: Answers, downloads: Downloads) -> Ready:
+def _ready(
+    settings: Settings,
+    stores: _Stores,
+    member: _Member,
+    copies: Copies,
+    answers: Answers,
+    downloads: Downloads,
+    limit: Limit,
+    clock: Clock,
+) -> Ready:
     inventory = Inventory(copies=copies, blobs=stores.blobs)
+    depot = Depot(stores.index, stores.json, stores.blobs, member.changes)
     policy = _policy(settings, "index")
     return Ready(
         inventory=inventory,
         warming=Warming(answers=answers, downloads=downloads, inventory=inventory, index_policy=policy),
+        exporting=Exporting(depot=depot, inventory=inventory),
+        importing=Importing(
+            depot=depot,
+            inventory=inventory,
+            purging=member.purging,
+            fleet=member.fleet,
+            keep=settings.cache.keep,
+            largest=settings.cache.max_object,
+            stored=limit.keep,
+            clock=clock,
+        ),
     )
 
 

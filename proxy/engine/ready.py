@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.engine.exporting import Exporting
+from proxy.engine.importing import Importing
 from proxy.engine.inventory import Inventory
 from proxy.engine.warming import Warming
 
@@ -12,3 +14,5 @@ from proxy.engine.warming import Warming
 class Ready:
     inventory: Inventory
     warming: Warming
+    exporting: Exporting
+    importing: Importing
