@@ -10,23 +10,21 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from proxy import __version__
+from proxy import __version__, wiring_ready
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
 from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
-from proxy.engine.exporting import Exporting
-from proxy.engine.importing import Importing
 from proxy.engine.inventory import Inventory
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
 from proxy.engine.ready import Ready
 from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
-from proxy.engine.warming import Warming
 from proxy.errors import SettingsError
 from proxy.fleet.base import Fleet, Listener, Lost
 from proxy.fleet.local import LocalFleet
@@ -84,16 +82,12 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, stack))
-        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk, told=lambda what: observe("cache", what))
+        copies = _copies(settings, stores, changes, memory, negatives)
+        inventory = Inventory(copies=copies, blobs=stores.blobs)
+        pinned = await wiring_ready.pinned(settings, inventory, observe)
+        told = partial(observe, "cache")
+        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk, pinned.__contains__, told)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
-        keep = settings.cache.keep
-        copies = Copies(
-            memory=memory,
-            negatives=negatives,
-            stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-            keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-            changes=changes,
-        )
         answers = Answers(
             copies=copies,
             upstream=upstream,
@@ -118,16 +112,17 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
+        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=settings.cache.keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
+        parts = wiring_ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,
             downloads=downloads,
             passing=passing,
             transparent=transparent,
             purging=member.purging,
-            ready=_ready(settings, stores, member, copies, answers, downloads, limit, clock),
+            ready=_ready(settings, stores, member, parts, limit, clock, observe),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
         )
@@ -255,34 +250,32 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
     return upstream
 
 
+def _copies(
+    settings: Settings, stores: _Stores, changes: Changes, memory: Memory[Hot], negatives: Memory[Hot]
+) -> Copies:
+    keep = settings.cache.keep
+    return Copies(
+        memory=memory,
+        negatives=negatives,
+        stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
+        keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
+        changes=changes,
+    )
+
+
 def _ready(
     settings: Settings,
     stores: _Stores,
     member: _Member,
-    copies: Copies,
-    answers: Answers,
-    downloads: Downloads,
+    parts: wiring_ready.Parts,
     limit: Limit,
     clock: Clock,
+    observe: Observer,
 ) -> Ready:
-    inventory = Inventory(copies=copies, blobs=stores.blobs)
     depot = Depot(stores.index, stores.json, stores.blobs, member.changes)
-    policy = _policy(settings, "index")
-    return Ready(
-        inventory=inventory,
-        warming=Warming(answers=answers, downloads=downloads, inventory=inventory, index_policy=policy),
-        exporting=Exporting(depot=depot, inventory=inventory),
-        importing=Importing(
-            depot=depot,
-            inventory=inventory,
-            purging=member.purging,
-            fleet=member.fleet,
-            keep=settings.cache.keep,
-            largest=settings.cache.max_object,
-            stored=limit.keep,
-            clock=clock,
-        ),
-    )
+    fleets = wiring_ready.Fleets(member.fleet, member.machine)
+    common = wiring_ready.Common(_policy(settings, "index"), limit.keep, clock, observe)
+    return wiring_ready.ready(settings, depot, fleets, member.purging, parts, common)
 
 
 def _policy(settings: Settings, name: str) -> Policy:

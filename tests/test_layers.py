@@ -33,6 +33,7 @@ HEIGHTS = {
     "proxy.settings_urls": 4,
     "proxy.settings_values": 4,
     "proxy.server": 5,
+    "proxy.wiring_ready": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
@@ -80,6 +81,7 @@ KNOWN_IN = {
     "uvicorn": ("proxy.server",),
     "proxy.settings": (
         "proxy.wiring",
+        "proxy.wiring_ready",
         "proxy.web.app",
         "proxy.cli",
         "proxy.commands",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from proxy.engine.exporting import Exporting
 from proxy.engine.importing import Importing
 from proxy.engine.inventory import Inventory
+from proxy.engine.pinning import Upkeep
 from proxy.engine.warming import Warming
 
 
@@ -16,3 +17,4 @@ class Ready:
     warming: Warming
     exporting: Exporting
     importing: Importing
+    upkeep: Upkeep
