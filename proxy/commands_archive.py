@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -89,12 +90,10 @@ def _written(file: str) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _read(file: str) -> Iterator[BinaryIO]:
+def _read(file: str) -> Iterator[FileIO]:
     try:
-        if file == "-":
-            yield sys.stdin.buffer
-            return
-        with Path(file).open("rb") as source:
+        # Without a buffer, which would wait for its fill: from a slow pipe things are stored as they come.
+        with open(sys.stdin.fileno() if file == "-" else file, "rb", buffering=0, closefd=file != "-") as source:
             yield source
     except OSError as error:
         raise Error(f"{file} cannot be read: {error.strerror or error}") from None

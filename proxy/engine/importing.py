@@ -27,6 +27,11 @@ from proxy.rules.digest import Digest
 from proxy.rules.endpoints import Kind
 from proxy.stores import codec
 
+MOST_REFUSED = 1000
+"""Members, and below in bytes, that are refused before the rest is not read either: an archive of which so much is
+wrong is not worth the time, and may have been made to take it."""
+MOST_REFUSED_BYTES = 8 * 2**30
+
 Told = Callable[[int], None]
 """Hears of each thing that was dealt with, with its size in bytes."""
 
@@ -44,6 +49,14 @@ class Imported:
     evicted: int = 0
     refused: list[str] = field(default_factory=list)
     broken: str = ""
+    refused_bytes: int = 0
+
+    def refuse(self, name: str, size: int, why: str) -> None:
+        """Raises `Broken` where that is enough."""
+        self.refused.append(f"{name[:300]}: {why}")
+        self.refused_bytes += size
+        if len(self.refused) >= MOST_REFUSED or self.refused_bytes >= MOST_REFUSED_BYTES:
+            raise Broken("too much of it is wrong: the rest was not read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +115,6 @@ class Importing:
         self, reading: _Reading, member: Member, pending: _Pending | None, imported: Imported, told: Told
     ) -> _Pending | None:
         """One member; the copy that waits for its gzip form now."""
-        refused = len(imported.refused)
         try:
             about = reading.about(member)
             content = archive.content(member.name, about)
@@ -127,8 +139,7 @@ class Importing:
         except Broken:
             raise
         except Refused as error:
-            if len(imported.refused) == refused:
-                imported.refused.append(f"{member.name[:300]}: {error.detail}")
+            imported.refuse(member.name, member.size, error.detail)
         told(member.size)
         return pending
 
@@ -184,7 +195,7 @@ class Importing:
             entry = archive.entry(pending.copy, pending.told, pending.body, coded, now)
             await self._put(pending.copy, entry, now, imported)
         except Refused as error:
-            imported.refused.append(f"{pending.name}: {error.detail}")
+            imported.refuse(pending.name, len(pending.body), error.detail)
 
     async def _put(self, copy: Copy, entry: Entry, now: float, imported: Imported) -> None:
         read, store = copy.read, self._depot.of(copy.read)
@@ -218,6 +229,7 @@ class _Reading:
     def __init__(self, members: Members) -> None:
         self._members = members
         self._manifest = hashlib.sha256()
+        self._listed = 0  # bytes of the manifest by now
         self._abouts = hashlib.sha256()
 
     async def begin(self) -> None:
@@ -240,10 +252,10 @@ class _Reading:
         if member.name != archive.MANIFEST:
             return member
         digest = hashlib.sha256()
-        while piece := await member.piece():
+        while member.size == self._listed and (piece := await member.piece()):
             digest.update(piece)
-        told = self._note(member, listed=False).get("abouts", self._abouts.hexdigest())
-        if digest.digest() != self._manifest.digest() or told != self._abouts.hexdigest():
+        told = self._abouts_told(member)
+        if digest.digest() != self._manifest.digest() or told not in (None, self._abouts.hexdigest()):
             raise Broken("its manifest does not list what is in it: something was changed, added or taken out")
         if await self._members.next() is not None:
             raise Broken("something follows its manifest")
@@ -253,11 +265,18 @@ class _Reading:
         """What a member tells about itself. Raises `Refused` where that cannot be believed."""
         return self._note(member)
 
-    def _note(self, member: Member, *, listed: bool = True) -> dict[str, Any]:
+    def _abouts_told(self, manifest: Member) -> object:
+        try:
+            return archive.about(manifest.records).get("abouts")
+        except Refused:
+            return None
+
+    def _note(self, member: Member) -> dict[str, Any]:
         told = archive.about(member.records)
-        if listed:
-            self._manifest.update(archive.line(told["sha256"], member.name))
-            self._abouts.update(member.records[archive.ABOUT].encode())
+        line = archive.line(told["sha256"], member.name)
+        self._listed += len(line)
+        self._manifest.update(line)
+        self._abouts.update(member.records[archive.ABOUT].encode())
         return told
 
 

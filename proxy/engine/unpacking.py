@@ -11,8 +11,12 @@ from proxy.engine.fill import PIECE
 from proxy.errors import Refused
 from proxy.rules import tar
 
+LARGEST_MEMBER = 4 * 2**30
+"""Bytes of one file. Whatever is larger is no tarball, and nobody waits until it has been passed over."""
 _MOST_ZEROS = 2**20
 """Bytes that may follow the end: archives are filled up to a multiple of a record, which may be chosen."""
+_MOST_BETWEEN = 1000
+"""Headers between two files: directories and records, of which a file has one set."""
 
 
 class Broken(Refused):
@@ -76,13 +80,17 @@ class Members:
                 pass
             await self._exactly(tar.padding(self._member.size))
         records: dict[str, str] = {}
-        while True:
+        for _ in range(_MOST_BETWEEN):
             header = tar.parsed(await self._exactly(tar.BLOCK))
             if header is None:
                 await self._nothing_more()
                 return None
             if header.kind is tar.Kind.FILE:
                 described = tar.described(header, records)
+                if described.size > LARGEST_MEMBER:
+                    raise Broken(
+                        f"{described.name[:200]!r} has {described.size} bytes, more than anything in an archive"
+                    )
                 self._member = Member(described.name, described.size, records, self._source)
                 return self._member
             records = {}
@@ -92,6 +100,7 @@ class Members:
             await self._exactly(tar.padding(header.size))
             if header.kind is tar.Kind.RECORDS:
                 records = tar.records(data)
+        raise Broken("there is no end of headers without a file")
 
     async def _exactly(self, size: int) -> bytes:
         data = b""

@@ -20,7 +20,7 @@ LONGEST_RECORDS = 256 * 1024
 """Bytes of one file's records. Those of an answer are its header fields, which are far smaller."""
 
 _MODE = 0o644
-_DIGITS = 12  # of a number in a record: more bytes than any file has
+_DIGITS = 16  # of a number in a record: more bytes than any file has
 
 
 class Kind(Enum):

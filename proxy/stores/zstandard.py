@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from io import FileIO
 from typing import BinaryIO, Literal
 
 from proxy.errors import Refused
@@ -54,9 +55,9 @@ class Packed:
 
 
 class Unpacked:
-    """Reads."""
+    """Reads. Where `file` gives what is there without waiting for more, so does this."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO | FileIO) -> None:
         options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
         self._file = zstd.ZstdFile(file, options=options)
         self._ahead = b""
@@ -66,7 +67,7 @@ class Unpacked:
         is damaged or ends too early; OSError where it cannot be read."""
         if not self._ahead:
             try:
-                self._ahead = await asyncio.to_thread(self._file.read, _PIECE)
+                self._ahead = await asyncio.to_thread(self._file.read1, _PIECE)
             except EOFError:
                 raise Refused("it ends too early: it was not written or not copied to its end") from None
             except zstd.ZstdError as error:
