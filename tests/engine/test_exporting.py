@@ -13,7 +13,7 @@ import pytest
 from proxy.engine.inventory import Wanted
 from proxy.model import Selection
 from proxy.stores.zstandard import Packed, Unpacked
-from tests.archives import NOW, Bytes, File, gzipped, index, packed, tarball
+from tests.archives import NOW, Bytes, gzipped, index, packed, tarball
 from tests.engine.test_importing import answer, imported, lacking, machine
 
 pytestmark = pytest.mark.anyio
