@@ -10,20 +10,23 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from proxy import __version__, wiring_answers
+from proxy import __version__, wiring_answers, wiring_ready
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
+from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
+from proxy.engine.inventory import Inventory
 from proxy.engine.passing import Passing
+from proxy.engine.pinning import Pinned
 from proxy.engine.purging import Holdings, Purging
+from proxy.engine.ready import Ready
 from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
-from proxy.engine.warming import Warming
 from proxy.errors import SettingsError
 from proxy.fleet import redis_budget
 from proxy.fleet.base import Budget, Fleet, Listener, Lost, Standing
@@ -65,7 +68,7 @@ class Proxy:
     passing: Passing
     transparent: Transparent
     purging: Purging
-    warming: Warming
+    ready: Ready
     stores: Callable[[], Sequence[Awaitable[Health]]]
     upstream: Callable[[], Sequence[Awaitable[Health]]]
     standing: Callable[[], Awaitable[Standing]]
@@ -88,8 +91,10 @@ async def opened(
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         shield = _shielded(settings, reach or over_http, member.budget, clock, stack)
         upstream = OfflineUpstream() if settings.upstream.offline else shield
-        limit = _limited(settings, stores, stack)
         copies = _copies(settings, stores, (memory, negatives), member.changes)
+        inventory = Inventory(copies=copies, blobs=stores.blobs)
+        pinned = await wiring_ready.pinned(settings, inventory, observe)
+        limit = _limited(settings, stores, pinned, observe, stack)
         answers = wiring_answers.answers(
             settings, copies, upstream, member.fleet, clock, observe, index_policy=_policy(settings, "index")
         )
@@ -111,17 +116,18 @@ async def opened(
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=member.changes, keep=settings.cache.keep, clock=clock)
-        transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
+        shelf = _shelf(settings, stores, (memory, negatives), member.changes, clock)
+        transparent = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
+        parts = wiring_ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,
             downloads=downloads,
             passing=passing,
             transparent=transparent,
             purging=member.purging,
-            warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
-            stores=lambda: [each.health() for each in (*stores.checked, member.fleet)],
+            ready=_ready(settings, stores, member, parts, limit, clock, observe),
+            stores=lambda: [*(each.health() for each in stores.checked), *member.checks()],
             upstream=lambda: [*shield.checks(), *(feed.health() for feed in feeds)],
             standing=shield.standing,
         )
@@ -209,6 +215,12 @@ class _Member:
     budget: Budget
     purging: Purging
 
+    def checks(self) -> Sequence[Awaitable[Health]]:
+        return [self.fleet.health()] if self.machine is self.fleet else [self.fleet.health(), self._local()]
+
+    async def _local(self) -> Health:
+        return replace(await self.machine.health(), name="machine")
+
 
 async def _member(
     settings: Settings,
@@ -279,12 +291,38 @@ def over_http(settings: Settings) -> Upstream:
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
 
 
+def _shelf(
+    settings: Settings, stores: _Stores, tiers: tuple[Memory[Hot], Memory[Hot]], changes: Changes, clock: Clock
+) -> Shelf:
+    memory, negatives = tiers
+    keep = settings.cache.keep
+    return Shelf(memory=memory, negatives=negatives, store=stores.json, changes=changes, keep=keep, clock=clock)
+
+
+def _ready(
+    settings: Settings,
+    stores: _Stores,
+    member: _Member,
+    parts: wiring_ready.Parts,
+    limit: Limit,
+    clock: Clock,
+    observe: Observer,
+) -> Ready:
+    depot = Depot(stores.index, stores.json, stores.blobs, member.changes)
+    fleets = wiring_ready.Fleets(member.fleet, member.machine)
+    common = wiring_ready.Common(_policy(settings, "index"), limit.keep, clock, observe)
+    return wiring_ready.ready(settings, depot, fleets, member.purging, parts, common)
+
+
 def _policy(settings: Settings, name: str) -> Policy:
     return endpoints.policy(BY_NAME[name], (), settings.endpoints.get(name))
 
 
-def _limited(settings: Settings, stores: _Stores, stack: contextlib.AsyncExitStack) -> Limit:
-    limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
+def _limited(
+    settings: Settings, stores: _Stores, pinned: Pinned, observe: Observer, stack: contextlib.AsyncExitStack
+) -> Limit:
+    told = partial(observe, "cache")
+    limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk, pinned.__contains__, told)
     stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
     return limit
 

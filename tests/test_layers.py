@@ -34,9 +34,13 @@ HEIGHTS = {
     "proxy.settings_values": 4,
     "proxy.server": 5,
     "proxy.wiring_answers": 5,
+    "proxy.wiring_ready": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
+    "proxy.commands_archive": 5,
+    "proxy.commands_offline": 5,
+    "proxy.commands_progress": 5,
     "proxy.cli": 5,
     "proxy.__main__": 5,
 }
@@ -68,13 +72,25 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 
 # Library -> the parts that may import it.
 KNOWN_IN = {
+    "backports": ("proxy.stores.zstandard",),
+    "compression": ("proxy.stores.zstandard",),
     "diskcache": ("proxy.stores",),
     "httptools": ("proxy.server",),
+    "httpcore": ("proxy.upstream",),
     "httpx": ("proxy.upstream",),
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),
     "uvicorn": ("proxy.server",),
-    "proxy.settings": ("proxy.wiring", "proxy.wiring_answers", "proxy.web.app", "proxy.cli", "proxy.commands"),
+    "proxy.settings": (
+        "proxy.wiring",
+        "proxy.wiring_answers",
+        "proxy.wiring_ready",
+        "proxy.web.app",
+        "proxy.cli",
+        "proxy.commands",
+        "proxy.commands_archive",
+        "proxy.commands_offline",
+    ),
 }
 
 # What a rule that is a pure function has no use for.

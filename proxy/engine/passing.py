@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from proxy.engine.purging import Purging
 from proxy.errors import UpstreamError
 from proxy.model import Head, Headers, Host, Selection
-from proxy.rules import headers, invalidation, names
+from proxy.rules import codings, headers, invalidation, names
 from proxy.rules.bucket import Urgency
 from proxy.rules.endpoints import Kind
 from proxy.rules.publish import NameReader
 from proxy.rules.routes import Match
-from proxy.upstream.base import Answer, Ask, Need, Upstream
+from proxy.upstream.base import Answer, Ask, Interim, Need, Upstream
 
 CHANGE_PATIENCE = 65.0
 """Seconds without a byte of an answer to a change: crates.io itself gives up after 60 (its CDN's limit)."""
@@ -24,14 +24,15 @@ CHANGE_PATIENCE = 65.0
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A request on its way through. `body` is None where the client sends none; a read has none. `urgency`: for whom
-    it is made, where it is public."""
+    """A request on its way through. `body` is None where the client sends none; a read has none. `interim`: what
+    tells the client something before its answer. `urgency`: for whom it is made, where it is public."""
 
     match: Match
     method: str
     target: str
     headers: Headers
     body: AsyncIterator[bytes] | None = None
+    interim: Interim | None = None
     urgency: Urgency = Urgency.CLIENT
 
     @property
@@ -77,14 +78,34 @@ class Passing:
         return answer
 
     async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
-        fields = (*headers.upstream(passage.headers), (b"accept-encoding", b"identity"))
-        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True, need=passage.need)
+        ask = Ask(
+            Host.API,
+            passage.method,
+            passage.target,
+            sent(passage),
+            body,
+            patience,
+            straight=True,
+            need=passage.need,
+            interim=_heard(passage.interim),
+        )
         return await self._upstream.send(ask)
 
     async def _invalidate(self, match: Match, upload: _Upload) -> None:
         crate = names.folded(upload.name.name or "") if match.endpoint.name == "publish" else match.crate
         if match.endpoint.invalidates and crate:
             await self._purging.changed(Selection(crate=crate))
+
+
+def sent(passage: Passage) -> Headers:
+    """The fields of a request as they go upstream. What comes back in a coding is passed on in it, never decoded."""
+    coding = codings.accepted(headers.value(passage.headers, b"accept-encoding"))
+    return (*headers.upstream(passage.headers), (b"accept-encoding", coding))
+
+
+def _heard(interim: Interim | None) -> Interim | None:
+    """What passes an interim answer of upstream's on, without the fields that are not the client's."""
+    return None if interim is None else lambda status, fields: interim(status, headers.interim(fields))
 
 
 def head_downstream(head: Head) -> Head:

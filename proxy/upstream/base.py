@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,6 +43,10 @@ class Need:
             self.doubted.set_result(why)
 
 
+Interim = Callable[[int, Headers], None]
+"""Is told of each interim answer (1xx) but 100 and 101, before the final one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A request to one of the configured hosts. `target` is path and query, already in canonical form.
@@ -50,7 +54,8 @@ class Ask:
     `headers` go out as they are (plus Host); `body` is streamed, None for none. `patience` is how many seconds
     may pass without a byte, None for the setting `upstream.read_timeout`. `straight`: its client is at the other
     end of the exchange and may dawdle, so it takes no connection from those that everybody shares. `need`: for whom
-    it is made; what goes in its caller's name waits for nothing and speaks for nobody else.
+    it is made; what goes in its caller's name waits for nothing and speaks for nobody else. `interim`: the client's
+    ear for interim answers, where it is straight.
     """
 
     host: Host
@@ -61,6 +66,7 @@ class Ask:
     patience: float | None = None
     straight: bool = False
     need: Need = field(default_factory=Need, compare=False)
+    interim: Interim | None = None
 
 
 class Answer(Protocol):

@@ -59,6 +59,10 @@ class DictStore:
     async def count(self, selection: Selection) -> int:
         return 0
 
+    async def keys(self) -> AsyncIterator[str]:
+        for key in sorted(self.values):
+            yield key
+
     async def health(self) -> Health:
         return Health("dict", State.OK)
 

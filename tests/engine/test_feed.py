@@ -14,8 +14,8 @@ from proxy.engine.changes import Changes
 from proxy.engine.feed import EVERY, LONGEST_PAUSE, Feed, Position
 from proxy.engine.purging import Holdings, Purging
 from proxy.model import Health, Selection, State
-from proxy.stores.base import Blob, Spool, Trail
-from tests.engine.fakes import FakeFleet, FakeUpstream
+from proxy.stores.base import Blob, Listed, Spool, Trail
+from tests.engine.fakes import DictStore, FakeFleet, FakeUpstream
 
 pytestmark = pytest.mark.anyio
 
@@ -24,34 +24,16 @@ BODY = b"""<rss xmlns:crates="https://crates.io/"><channel><item><pubDate>1</pub
 <crates:name>Foo_Bar</crates:name><crates:version>1.0.0</crates:version></item></channel></rss>"""
 
 
-class Shelf:
+class Shelf(DictStore):
     """A store in memory; `full`: it takes nothing."""
 
     def __init__(self, *, full: bool = False) -> None:
+        super().__init__()
         self.full = full
-        self.values: dict[str, bytes] = {}
-
-    async def get(self, key: str) -> bytes | None:
-        return self.values.get(key)
 
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
         if not self.full:
-            self.values[key] = value
-
-    async def delete(self, key: str) -> None:
-        self.values.pop(key, None)
-
-    async def purge(self, selection: Selection) -> int:
-        return 0
-
-    async def count(self, selection: Selection) -> int:
-        return 0
-
-    async def health(self) -> Health:
-        return Health("shelf", State.OK)
-
-    async def aclose(self) -> None:
-        pass
+            await super().put(key, value, tag=tag, keep=keep)
 
 
 class NoBlobs:
@@ -66,6 +48,11 @@ class NoBlobs:
 
     async def purge(self, selection: Selection) -> int:
         return 0
+
+    async def files(self) -> AsyncIterator[Listed]:
+        none: tuple[Listed, ...] = ()
+        for listed in none:
+            yield listed
 
     async def health(self) -> Health:
         return Health("none", State.OK)
