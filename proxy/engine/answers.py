@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from proxy.engine import exchange
-from proxy.engine.copies import Copies
+from proxy.engine.copies import Copies, Hot
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
 from proxy.errors import Error, Late, Offline, Refused, UpstreamError
 from proxy.fleet.base import Fleet
@@ -50,6 +50,11 @@ class Answers:
         self._flights: Flights[Outcome] = Flights()
         self._begun: set[str] = set()  # keys that upstream has begun to answer
 
+    def at_hand(self, key: str, now: float) -> Hot | None:
+        """What answers a read that has no wishes of its own: there is nothing to wait for and nothing to decide."""
+        hot = self._copies.hot(key)
+        return hot if hot is not None and hot.fresh(now) else None
+
     async def get(self, read: Read, *, patient: bool = False) -> Outcome:
         """Answer a read: from memory, from a store, or by one request upstream for all who ask meanwhile.
 
@@ -57,9 +62,9 @@ class Answers:
         `Faulty`, `Late` or `Offline` where there is nothing to serve.
         """
         now = self._clock()
-        hot = self._copies.hot(read.key)
-        if hot is not None and hot.fresh(now) and not _forced(read, hot.entry, now):
-            return self._hit(read, hot.entry, hot.fresh_until - now, now)
+        hot = self.at_hand(read.key, now)
+        if hot is not None and not _forced(read, hot.entry, now):
+            return hot.hit(now)
         entry, mark = await self._copies.stored(read)
         now = self._clock()
         decision = freshness.decide(entry, read.policy, now, changed=mark.changed, no_cache=read.no_cache)

@@ -19,8 +19,8 @@ from typing import Any
 import uvicorn
 
 from proxy.errors import Error, SettingsError
+from proxy.server.fast import Fast
 from proxy.server.lifespan import Lifespan
-from proxy.server.protocol import Protocol
 from proxy.server.sockets import url
 
 log = logging.getLogger("proxy")
@@ -62,7 +62,7 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=Protocol,
+        http=Fast,
         ws="none",
         lifespan="on",
         interface="asgi3",

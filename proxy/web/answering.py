@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 
 from proxy.engine.downloads import Download, Downloads
 from proxy.engine.fill import PIECE, Fill
@@ -20,14 +21,31 @@ _JSON = (b"content-type", b"application/json")
 _TARBALL = ((b"content-type", b"application/gzip"), (b"accept-ranges", b"bytes"), _ANYONE)
 _VARIES: Headers = ((b"vary", b"accept-encoding"),)
 _IN_GZIP: Headers = (*_VARIES, (b"content-encoding", b"gzip"))
+OWN_ADDRESSES = frozenset(("site_metadata",))
+"""Rows whose answers hold this proxy's own URL, and are not the same for everybody."""
 # A README is foreign HTML: in a browser it gets no script, no form and no origin of ours.
 _SANDBOX: Headers = ((b"content-security-policy", b"sandbox"), (b"x-content-type-options", b"nosniff"))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer whose body is at hand; `Client.whole` sends it."""
+
+    status: int
+    headers: Headers
+    body: bytes
 
 
 async def outcome(
     client: Client, request: Request, row: Endpoint, found: Outcome, *, origins: Mapping[Host, str], base: str | None
 ) -> None:
     """Send what a read came to. `base`: this proxy's own URL, where the row's answers hold URLs."""
+    answer = reply(request, row, found, origins=origins, base=base)
+    await client.whole(answer.status, answer.headers, answer.body)
+
+
+def reply(request: Request, row: Endpoint, found: Outcome, *, origins: Mapping[Host, str], base: str | None) -> Reply:
+    """What a read came to, as its client gets it."""
     entry = found.entry
     own: Headers = (
         (b"age", b"%d" % found.age),
@@ -38,20 +56,18 @@ async def outcome(
         own = ((b"cache-control", verdicts.cache_control(found)), *own)
     if row.shielded and entry.status != 200:
         body = entry.body if bodies.reason(entry.body) else error_body("crates.io has nothing here")
-        await client.whole(entry.status, (_JSON, _ANYONE, *own), body)
-        return
+        return Reply(entry.status, (_JSON, _ANYONE, *own), body)
     body, etag = entry.body, entry.etag
     negotiated: Headers = ()
-    if entry.gzip is not None and row.name != "site_metadata":
+    if entry.gzip is not None and row.name not in OWN_ADDRESSES:
         negotiated = _VARIES
         if codings.takes_gzip(request.get(b"accept-encoding")):
             body, etag, negotiated = entry.gzip.body, entry.gzip.etag, _IN_GZIP
-    if base is not None and row.name == "site_metadata":
+    if base is not None and row.name in OWN_ADDRESSES:
         body = addresses.without_cdn(body, origins, base)
         etag = directives.entity_tag(body)
     if entry.status != 200:  # neither a range nor a condition is about such an answer (RFC 9110 section 13.2.1)
-        await client.whole(entry.status, (*entry.headers, *own), body)
-        return
+        return Reply(entry.status, (*entry.headers, *own), body)
     kept = tuple(item for item in entry.headers if item[0] != b"vary") if negotiated else entry.headers
     fields = (*kept, *negotiated, (b"etag", etag.encode("latin-1")), (b"accept-ranges", b"bytes"), *own)
     if row.kind is Kind.HTML:
@@ -62,16 +78,14 @@ async def outcome(
         fields = ((b"date", directives.date(int(entry.responded_at))), *fields)
     modified = headers.value(fields, b"last-modified")
     if _unchanged(request, etag, modified):
-        await client.whole(304, _without_content(fields), b"")
-        return
+        return Reply(304, _without_content(fields), b"")
     span = _span(request, len(body), etag, modified)
     if isinstance(span, ranges.Span):
         fields = (*fields, (b"content-range", span.content_range))
-        await client.whole(206, fields, body[span.first : span.last + 1])
-    elif isinstance(span, ranges.Unsatisfiable):
-        await client.whole(416, (*own, (b"content-range", span.content_range)), b"")
-    else:
-        await client.whole(200, fields, body)
+        return Reply(206, fields, body[span.first : span.last + 1])
+    if isinstance(span, ranges.Unsatisfiable):
+        return Reply(416, (*own, (b"content-range", span.content_range)), b"")
+    return Reply(200, fields, body)
 
 
 async def download(

@@ -13,13 +13,18 @@ from starlette.routing import Mount, Route, Router
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
 from proxy.rules import verdicts
+from proxy.server.fast import SHORTCUT, Shortcut
 from proxy.settings import Settings
 from proxy.web.admin import Healthz, Purge, Readyz
 from proxy.web.dispatch import Dispatch, Site
+from proxy.web.hits import Hits
 from proxy.web.messages import Client, Message, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
 
 log = logging.getLogger("proxy")
+
+_HEADS = 16
+"""The heads of requests that are remembered may take this part of what objects in memory may."""
 
 
 class App:
@@ -59,7 +64,7 @@ class App:
         self._draining = True
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, app: object) -> AsyncIterator[None]:
+    async def _lifespan(self, app: object) -> AsyncIterator[dict[str, Shortcut]]:
         async with wiring.opened(self._settings, self._directory, self._clock) as proxy:
             self._router.routes += [
                 Route("/healthz", Healthz()),
@@ -67,7 +72,11 @@ class App:
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
-            yield
+            if self._settings.log.access:  # a line for each request is written by the app
+                yield {}
+                return
+            hits = Hits(proxy.answers, self._clock)
+            yield {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
 
 
 def _noted(client: Client, send: Send) -> Send:

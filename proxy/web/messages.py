@@ -51,9 +51,7 @@ class Client:
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer whose body is at hand. To HEAD its length alone is told."""
-        if headers_.value(headers, b"content-length") is None:
-            headers = (*headers, (b"content-length", b"%d" % len(body)))
-        await self._start(status, headers)
+        await self._start(status, measured(headers, body))
         await self._send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
     async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[bytes]) -> None:
@@ -92,17 +90,29 @@ class Client:
         self.scope["extensions"][ABORT]()
 
     async def _start(self, status: int, headers: Headers) -> None:
-        if status in (204, 304):  # they have no body, whatever length upstream gave (RFC 9110 section 8.6)
-            headers = tuple(item for item in headers if item[0] != b"content-length")
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": dated(headers)})
+        await self._send({"type": "http.response.start", "status": status, "headers": sent(status, headers)})
 
 
 def error_body(detail: str) -> bytes:
     return json.dumps({"errors": [{"detail": detail}]}).encode()
 
 
-def dated(headers: Headers) -> Headers:
+def measured(headers: Headers, body: bytes) -> Headers:
+    """With the length of a body that is at hand."""
+    if headers_.value(headers, b"content-length") is not None:
+        return headers
+    return (*headers, (b"content-length", b"%d" % len(body)))
+
+
+def sent(status: int, headers: Headers) -> Headers:
+    """The fields as they leave."""
+    if status in (204, 304):  # they have no body, whatever length upstream gave (RFC 9110 section 8.6)
+        headers = tuple(item for item in headers if item[0] != b"content-length")
+    return _dated(headers)
+
+
+def _dated(headers: Headers) -> Headers:
     """With a Date, which an origin and a cache have to send (RFC 9110 section 6.6.1)."""
     if headers_.value(headers, b"date") is not None:
         return headers
