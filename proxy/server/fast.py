@@ -82,24 +82,28 @@ class Fast(protocol.Protocol):
     _in_turn = False  # the request that was just parsed may be answered at once
     _begun = 0  # requests that began to be answered while the bytes at hand were parsed
     _found: Any | None = None  # what the last of them asked for, if that was at hand
-    _last = 0.0  # when a head was last answered unparsed
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.shortcut = self.app_state.get(SHORTCUT)
+        self._idle = False  # surely: nothing is under way, or else it has to be looked up
+        self._used = False  # since the timer for idle connections was set
 
     def data_received(self, data: bytes) -> None:
         shortcut = self.shortcut
-        if shortcut is None or not self._free():
+        if shortcut is None or not (self._idle or self._free()):
             super().data_received(data)
             return
         wanted = shortcut.known(data)
         if wanted is not None:
             answer = shortcut.lookup.answer(wanted)
             if answer is not None:
+                self._idle = self._used = True
+                if self.timeout_keep_alive_task is None:
+                    self._watch()
                 self._write(*answer)
-                self._stay()
                 return
+        self._idle = False
         self._begin()
         super().data_received(data)
         # Only a single whole head is remembered, and only once it has passed the parser and all that guards it.
@@ -154,30 +158,29 @@ class Fast(protocol.Protocol):
         else:
             self.transport.writelines((head, body))
 
-    def _stay(self) -> None:
-        """The connection may stay for its next request. The timer that ends idle ones is left as it is, since to
-        cancel and set it costs more than the whole answer: it looks at the time when it goes off."""
-        self.server_state.total_requests += 1
-        self._last = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._watch(self.timeout_keep_alive)
-
-    def _watch(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def timeout_keep_alive_handler(self) -> None:
-        left = self._last + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
-            self._watch(left)
-        else:
-            super().timeout_keep_alive_handler()
+    def pause_writing(self) -> None:
+        self._idle = False
+        super().pause_writing()
 
     def shutdown(self) -> None:
-        if self._last and self._free():
+        self._idle = False
+        if self.answering is None and self._used and self._free():
             self.draining = True
             self.transport.close()
         else:
             super().shutdown()
+
+    def _watch(self) -> None:
+        self._used = False
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A head that is not parsed leaves the timer alone, since to set it anew costs more than the whole answer: an
+        idle connection stays for between one and two timeouts."""
+        if self._used:
+            self._watch()
+        else:
+            super().timeout_keep_alive_handler()
 
 
 def _is_head(data: bytes) -> bool:

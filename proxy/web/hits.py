@@ -6,6 +6,7 @@ kept with the entry; only the figures that change with the second are written an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ _USUAL = frozenset(
         b"user-agent",
     )
 )
+_CONDITIONS = (b"if-none-match", b"if-modified-since")
 _IN_GZIP: Headers = ((b"accept-encoding", codings.GZIP),)
 
 
@@ -46,6 +48,7 @@ class Wanted:
     key: str
     head_only: bool
     gzip: bool
+    conditional: bool
     none_match: bytes | None
     modified_since: bytes | None
 
@@ -58,17 +61,30 @@ class Tally:
     bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
-    """One coding of an entry. The heads, of the whole and of its 304, want the age and the freshness left."""
+    """One coding of an entry. The heads, of the whole and of its 304, are right from `since` until `until`, when a
+    figure in them changes; the forms want the age and the freshness left."""
 
     etag: str
     modified: bytes | None
     body: bytes
-    whole: bytes
-    unchanged: bytes
+    whole_form: bytes
+    unchanged_form: bytes
     count_whole: Tally
     count_unchanged: Tally
+    since: float = math.inf
+    until: float = -math.inf
+    whole: bytes = b""
+    unchanged: bytes = b""
+
+    def write(self, hot: Hot, now: float) -> None:
+        found = hot.hit(now)
+        figures = (found.age, verdicts.whole(found.fresh_for))
+        self.whole, self.unchanged = self.whole_form % figures, self.unchanged_form % figures
+        self.since = now
+        # Each figure is a whole number of seconds: one goes up with the age, the other down with what is left.
+        self.until = now + min(1.0 - found.age % 1.0, found.fresh_for % 1.0)
 
 
 class Hits:
@@ -97,6 +113,7 @@ class Hits:
             keys.read(match, endpoints.Policy()).key,
             scope["method"] == "HEAD",
             codings.takes_gzip(fields.get(b"accept-encoding")),
+            not fields.keys().isdisjoint(_CONDITIONS),
             fields.get(b"if-none-match"),
             fields.get(b"if-modified-since"),
         )
@@ -104,22 +121,27 @@ class Hits:
     def answer(self, wanted: Wanted) -> tuple[bytes, bytes] | None:
         now = self._clock()
         hot = self._answers.at_hand(wanted.key, now)
-        if hot is None or hot.entry.status != 200:
+        if hot is None:
             return None
         prepared = hot.prepared.get(wanted.gzip)
-        if not isinstance(prepared, Prepared):
+        if prepared is None:
+            if hot.entry.status != 200:
+                return None
             prepared = hot.prepared[wanted.gzip] = self._prepare(wanted, hot, now)
-        age = max(0.0, now - hot.entry.responded_at)
-        figures = (age, verdicts.whole(hot.fresh_until - now))
-        if _unchanged(wanted, prepared):
+        assert isinstance(prepared, Prepared)
+        if not prepared.since <= now < prepared.until:
+            prepared.write(hot, now)
+        if wanted.conditional and conditional.not_modified(
+            wanted.none_match, wanted.modified_since, prepared.etag, prepared.modified
+        ):
             prepared.count_unchanged.requests += 1
-            return prepared.unchanged % figures, b""
+            return prepared.unchanged, b""
         count = prepared.count_whole
         count.requests += 1
         if wanted.head_only:
-            return prepared.whole % figures, b""
+            return prepared.whole, b""
         count.bytes += len(prepared.body)
-        return prepared.whole % figures, prepared.body
+        return prepared.whole, prepared.body
 
     def _prepare(self, wanted: Wanted, hot: Hot, now: float) -> Prepared:
         def reply(*conditions: tuple[bytes, bytes]) -> answering.Reply:
@@ -141,12 +163,6 @@ class Hits:
 
     def _tally(self, row: Endpoint, status: int) -> Tally:
         return self.tallies.setdefault((row.name, status), Tally())
-
-
-def _unchanged(wanted: Wanted, prepared: Prepared) -> bool:
-    if wanted.none_match is None and wanted.modified_since is None:
-        return False
-    return conditional.not_modified(wanted.none_match, wanted.modified_since, prepared.etag, prepared.modified)
 
 
 def _template(answer: answering.Reply) -> bytes:
