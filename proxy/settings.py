@@ -45,6 +45,7 @@ class Server(_Section):
     hosts: Annotated[tuple[str, ...], urls.HOSTS]
     tls_cert: Annotated[str, values.PATH]
     tls_key: Annotated[str, values.PATH]
+    trusted_proxies: Annotated[tuple[str, ...], values.NETWORKS]
     drain_timeout: Annotated[float, values.DURATION]
 
 
@@ -84,6 +85,7 @@ class Redis(_Section):
 
 class Access(_Section):
     read_only: Annotated[bool, values.FLAG]
+    networks: Annotated[tuple[str, ...], values.NETWORKS]
     admin_token: Annotated[str, _TOKEN] = Field(repr=False)
 
 
@@ -127,7 +129,6 @@ _TIMES: Mapping[str, Kind] = {
 # Settings whose feature is not there yet. Whoever adds it moves the row into a section above and a line with the
 # default into default.toml.
 PLANNED: Mapping[str, Kind] = {
-    "server.trusted_proxies": values.NETWORKS,
     "server.max_header_bytes": values.SIZE,
     "server.max_headers": values.whole(1, 10_000),
     "server.header_timeout": values.TIMEOUT,
@@ -136,7 +137,6 @@ PLANNED: Mapping[str, Kind] = {
     "server.max_connections": values.whole(1, 1_000_000),
     "server.max_connections_per_client": values.whole(0, 1_000_000),
     "blobs.url": values.matching(r"(s3://[^/ ]+(/[^ ]*)?)?", 's3://BUCKET[/PREFIX], or "" for none'),
-    "access.networks": values.NETWORKS,
     "stats.client_header": values.matching(r"[A-Za-z0-9-]*", 'the name of a header field, or "" for none'),
     "stats.clients": values.LABELS,
 }

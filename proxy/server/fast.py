@@ -34,7 +34,11 @@ _JOINED = 32 * 1024
 
 
 class Lookup(Protocol):
-    """What is at hand. Neither call waits."""
+    """What is at hand. No call waits."""
+
+    def admits(self, peer: str | None) -> bool:
+        """Whether somebody with this address is answered this way; None for a Unix socket."""
+        ...
 
     def wanted(self, scope: Any) -> Any | None:
         """What a request asks for, as its ASGI scope tells: the same for the same head. None where only the app can
@@ -85,7 +89,9 @@ class Fast(protocol.Protocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.shortcut = self.app_state.get(SHORTCUT)
+        shortcut = self.app_state.get(SHORTCUT)
+        if shortcut is not None and shortcut.lookup.admits(self.client[0] if self.client else None):
+            self.shortcut = shortcut
         self._idle = False  # surely: nothing is under way, or else it has to be looked up
         self._used = False  # since the timer for idle connections was set
 

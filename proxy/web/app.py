@@ -13,8 +13,10 @@ from starlette.routing import Mount, Route, Router
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
 from proxy.rules import verdicts
+from proxy.rules.clients import Networks
 from proxy.server.fast import SHORTCUT, Shortcut
 from proxy.settings import Settings
+from proxy.web.access import Access
 from proxy.web.admin import Healthz, Purge, Readyz
 from proxy.web.dispatch import Dispatch, Site
 from proxy.web.hits import Hits
@@ -35,6 +37,9 @@ class App:
         self._clock = clock
         self._directory = directory
         self._draining = False
+        self._access = Access(
+            trusted=Networks.of(settings.server.trusted_proxies), allowed=Networks.of(settings.access.networks)
+        )
         # Without Starlette's middleware, which would answer what fails in words of its own.
         self._router = Router(redirect_slashes=False, lifespan=self._lifespan)
 
@@ -45,7 +50,7 @@ class App:
         client = Client(scope, receive, send)
         try:
             # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
-            request = Request.of(scope)
+            request = self._access.seen(Request.of(scope), scope)
         except Refused as error:
             await client.error(error, verdicts.refused(error))
             return
@@ -75,7 +80,7 @@ class App:
             if self._settings.log.access:  # a line for each request is written by the app
                 yield {}
                 return
-            hits = Hits(proxy.answers, self._clock)
+            hits = Hits(proxy.answers, self._access, self._clock)
             yield {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
 
 

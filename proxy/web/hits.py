@@ -18,6 +18,7 @@ from proxy.rules import codings, conditional, endpoints, headers, keys, verdicts
 from proxy.rules.endpoints import Endpoint, Kind
 from proxy.server import fast
 from proxy.web import answering, messages
+from proxy.web.access import Access
 from proxy.web.messages import Scope
 from proxy.web.request import Request
 
@@ -90,8 +91,9 @@ class Prepared:
 class Hits:
     """A `fast.Lookup`. `tallies`: what it has answered, by name of the endpoint and status."""
 
-    def __init__(self, answers: Answers, clock: Callable[[], float]) -> None:
+    def __init__(self, answers: Answers, access: Access, clock: Callable[[], float]) -> None:
         self.tallies: dict[tuple[str, int], Tally] = {}
+        self.admits = access.admits
         self._answers = answers
         self._clock = clock
 
