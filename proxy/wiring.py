@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy import __version__
+from proxy.engine import at_hand
 from proxy.engine.answers import Answers
+from proxy.engine.at_hand import AtHand, Held
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
 from proxy.engine.downloads import Downloads
@@ -31,7 +33,7 @@ from proxy.model import Health, Host
 from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Kind, Policy
 from proxy.settings import Settings
-from proxy.stores.base import Observer, Store
+from proxy.stores.base import Blob, Observer, Store
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
@@ -43,6 +45,8 @@ from proxy.upstream.http import HttpUpstream
 from proxy.upstream.offline import OfflineUpstream
 from proxy.upstream.watched import WatchedUpstream
 
+TARBALLS = 4
+"""Of the memory tier one part in so many is for small tarballs: a byte of an index file or of JSON saves more."""
 NEGATIVES = 4 * 1024 * 1024
 """Bytes of the memory tier for what does not exist: some two thousand names a worker."""
 TIDY_EVERY = 30.0
@@ -74,9 +78,12 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
         stores = await _stores(settings, directory, clock, observe, stack)
-        memory: Memory[Hot] = Memory(settings.cache.memory)
+        room = settings.cache.memory
+        memory: Memory[Hot] = Memory(room - room // TARBALLS)
+        small: Memory[Held] = Memory(room // TARBALLS)
+        files: Memory[Blob] = Memory(at_hand.OPEN)
         negatives: Memory[Hot] = Memory(NEGATIVES)
-        member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
+        member = await _member(settings, directory, stores, clock, (memory, negatives, small, files), stack)
         changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, stack))
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
@@ -102,6 +109,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         downloads = Downloads(
             answers=answers,
             blobs=stores.blobs,
+            at_hand=AtHand(blobs=stores.blobs, small=small, files=files),
             fleet=member.machine,
             upstream=upstream,
             index_policy=_policy(settings, "index"),

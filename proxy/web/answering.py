@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
+from proxy.engine.at_hand import Held
 from proxy.engine.downloads import Download, Downloads
 from proxy.engine.fill import PIECE, Fill
 from proxy.errors import Faulty
 from proxy.model import Headers, Host, Outcome
 from proxy.rules import addresses, bodies, codings, conditional, directives, headers, ranges, verdicts
 from proxy.rules.endpoints import Endpoint, Kind
-from proxy.stores.base import Blob
+from proxy.stores.base import Blob, Bytes
 from proxy.web.messages import Client, error_body
 from proxy.web.request import Request
 
@@ -99,18 +100,13 @@ async def download(
 
 
 async def _download(client: Client, request: Request, found: Download, *, by_checksum: bool) -> None:
-    etag = f'"{found.sha256}"'
     source, size = found.source, found.size
-    fields: Headers = (
-        *_TARBALL,
-        *_negotiated(request),
-        (b"etag", etag.encode("ascii")),
-        (b"age", b"%d" % found.age),
-        # A plain URL may name other bytes one day: a version can be deleted and published anew.
-        (b"cache-control", verdicts.FOR_EVER.encode("ascii") if by_checksum else b"public, max-age=60"),
-        (b"cache-status", verdicts.tarball_status(found.verdict, collapsed=found.collapsed, stored=source is not None)),
-        (b"x-cache", found.verdict.upper().encode("ascii")),
-    )
+    if isinstance(source, Held):
+        answer = held(request, found, source.data, by_checksum=by_checksum)
+        await client.whole(answer.status, answer.headers, answer.body)
+        return
+    fields = _tarball(request, found, by_checksum=by_checksum)
+    etag = _tarball_tag(found)
     if _unchanged(request, etag, None):
         await client.whole(304, _without_content(fields), b"")
         return
@@ -133,6 +129,39 @@ async def _download(client: Client, request: Request, found: Download, *, by_che
         await client.streamed(200, fields, source.pieces())
     else:
         await client.streamed(200, fields, _pieces(source, 0, source.size))
+
+
+def held(request: Request, found: Download, data: bytes, *, by_checksum: bool) -> Reply:
+    """A tarball that is in memory, as its client gets it."""
+    fields, etag = _tarball(request, found, by_checksum=by_checksum), _tarball_tag(found)
+    if _unchanged(request, etag, None):
+        return Reply(304, _without_content(fields), b"")
+    span = _span(request, len(data), etag, None)
+    if isinstance(span, ranges.Unsatisfiable):
+        return Reply(416, (*fields, (b"content-range", span.content_range)), b"")
+    if isinstance(span, ranges.Span):
+        return Reply(206, (*fields, (b"content-range", span.content_range)), data[span.first : span.last + 1])
+    return Reply(200, fields, data)
+
+
+def _tarball(request: Request, found: Download, *, by_checksum: bool) -> Headers:
+    return (
+        *_TARBALL,
+        *_negotiated(request),
+        (b"etag", _tarball_tag(found).encode("ascii")),
+        (b"age", b"%d" % found.age),
+        # A plain URL may name other bytes one day: a version can be deleted and published anew.
+        (b"cache-control", verdicts.FOR_EVER.encode("ascii") if by_checksum else b"public, max-age=60"),
+        (
+            b"cache-status",
+            verdicts.tarball_status(found.verdict, collapsed=found.collapsed, stored=found.source is not None),
+        ),
+        (b"x-cache", found.verdict.upper().encode("ascii")),
+    )
+
+
+def _tarball_tag(found: Download) -> str:
+    return f'"{found.sha256}"'
 
 
 async def made(client: Client, request: Request, body: bytes, *fields: tuple[bytes, bytes]) -> None:
@@ -170,7 +199,7 @@ def _without_content(fields: Headers) -> Headers:
     return tuple(item for item in fields if item[0] not in content)
 
 
-async def _pieces(source: Blob | Fill, start: int, stop: int) -> AsyncGenerator[bytes]:
+async def _pieces(source: Blob | Fill, start: int, stop: int) -> AsyncGenerator[Bytes]:
     while start < stop:
         piece = await source.read(start, min(PIECE, stop - start))
         if not piece:

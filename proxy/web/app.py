@@ -80,7 +80,7 @@ class App:
             if self._settings.log.access:  # a line for each request is written by the app
                 yield {}
                 return
-            hits = Hits(proxy.answers, self._access, self._clock)
+            hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
             yield {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
 
 

@@ -7,14 +7,18 @@ kept with the entry; only the figures that change with the second are written an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from proxy.engine import at_hand
 from proxy.engine.answers import Answers
+from proxy.engine.at_hand import Held
 from proxy.engine.copies import Hot
+from proxy.engine.downloads import Downloads
 from proxy.errors import Refused
-from proxy.model import Headers
-from proxy.rules import codings, conditional, endpoints, headers, keys, verdicts
+from proxy.model import Crate, Headers
+from proxy.rules import codings, conditional, directives, endpoints, headers, keys, verdicts
 from proxy.rules.endpoints import Endpoint, Kind
 from proxy.server import fast
 from proxy.web import answering, messages
@@ -38,15 +42,22 @@ _USUAL = frozenset(
     )
 )
 _CONDITIONS = (b"if-none-match", b"if-modified-since")
+# Fields with figures, in the order in which they stand in a head.
+_ENTRY = {b"age": b"%d", b"cache-status": verdicts.HIT + b"%d"}
+_TARBALL = {b"date": b"%b", b"age": b"%d"}
 _IN_GZIP: Headers = ((b"accept-encoding", codings.GZIP),)
+
+
+Kept = Hot | Held
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request asks for. It says nothing of what is stored."""
+    """What a request asks for. It says nothing of what is stored. `tarball`: it is one, named by its checksum."""
 
     row: Endpoint
     key: str
+    tarball: bool
     head_only: bool
     gzip: bool
     conditional: bool
@@ -64,10 +75,11 @@ class Tally:
 
 @dataclass(slots=True)
 class Prepared:
-    """One coding of an entry. The heads, of the whole and of its 304, are right from `since` until `until`, when a
-    figure in them changes; the forms want the age and the freshness left."""
+    """One coding of what is kept. The heads, of the whole and of its 304, are right from `since` until `until`, when a
+    figure in them changes; the forms want these figures."""
 
-    etag: str
+    tag: str
+    same: frozenset[bytes]  # what a client that has it says in nearly every case
     modified: bytes | None
     body: bytes
     whole_form: bytes
@@ -79,22 +91,25 @@ class Prepared:
     whole: bytes = b""
     unchanged: bytes = b""
 
-    def write(self, hot: Hot, now: float) -> None:
-        found = hot.hit(now)
-        figures = (found.age, verdicts.whole(found.fresh_for))
+    def write(self, figures: tuple[object, ...], since: float, until: float) -> None:
         self.whole, self.unchanged = self.whole_form % figures, self.unchanged_form % figures
-        self.since = now
-        # Each figure is a whole number of seconds: one goes up with the age, the other down with what is left.
-        self.until = now + min(1.0 - found.age % 1.0, found.fresh_for % 1.0)
+        self.since, self.until = since, until
+
+    def has(self, wanted: Wanted) -> bool:
+        """Whether a client that asks on condition has it already."""
+        return wanted.none_match in self.same or conditional.not_modified(
+            wanted.none_match, wanted.modified_since, self.tag, self.modified
+        )
 
 
 class Hits:
     """A `fast.Lookup`. `tallies`: what it has answered, by name of the endpoint and status."""
 
-    def __init__(self, answers: Answers, access: Access, clock: Callable[[], float]) -> None:
+    def __init__(self, answers: Answers, downloads: Downloads, access: Access, clock: Callable[[], float]) -> None:
         self.tallies: dict[tuple[str, int], Tally] = {}
         self.admits = access.admits
         self._answers = answers
+        self._downloads = downloads
         self._clock = clock
 
     def wanted(self, scope: Scope) -> Wanted | None:
@@ -107,14 +122,20 @@ class Hits:
             match = Request.of(scope).match()
         except Refused:
             return None
-        row = match.endpoint
-        if row.kind not in (Kind.JSON, Kind.INDEX) or row.name in answering.OWN_ADDRESSES:
+        row, gzip = match.endpoint, codings.takes_gzip(fields.get(b"accept-encoding"))
+        if row.kind is Kind.TARBALL and "sha256" in match.parameters:
+            given = match.parameters
+            key, gzip = at_hand.key(Crate(given["crate"], given["version"]), given["sha256"]), False
+        elif row.kind in (Kind.JSON, Kind.INDEX) and row.name not in answering.OWN_ADDRESSES:
+            key = keys.read(match, endpoints.Policy()).key
+        else:
             return None
         return Wanted(
             row,
-            keys.read(match, endpoints.Policy()).key,
+            key,
+            row.kind is Kind.TARBALL,
             scope["method"] == "HEAD",
-            codings.takes_gzip(fields.get(b"accept-encoding")),
+            gzip,
             not fields.keys().isdisjoint(_CONDITIONS),
             fields.get(b"if-none-match"),
             fields.get(b"if-modified-since"),
@@ -122,20 +143,22 @@ class Hits:
 
     def answer(self, wanted: Wanted) -> tuple[bytes, bytes] | None:
         now = self._clock()
-        hot = self._answers.at_hand(wanted.key, now)
-        if hot is None:
+        kept: Kept | None
+        if wanted.tarball:
+            kept = self._downloads.held(wanted.key)
+        else:
+            kept = self._answers.at_hand(wanted.key, now)
+        if kept is None:
             return None
-        prepared = hot.prepared.get(wanted.gzip)
+        prepared = kept.prepared.get(wanted.gzip)
         if prepared is None:
-            if hot.entry.status != 200:
+            if isinstance(kept, Hot) and kept.entry.status != 200:
                 return None
-            prepared = hot.prepared[wanted.gzip] = self._prepare(wanted, hot, now)
+            prepared = kept.prepared[wanted.gzip] = self._prepare(wanted, kept, now)
         assert isinstance(prepared, Prepared)
         if not prepared.since <= now < prepared.until:
-            prepared.write(hot, now)
-        if wanted.conditional and conditional.not_modified(
-            wanted.none_match, wanted.modified_since, prepared.etag, prepared.modified
-        ):
+            prepared.write(*self._figures(kept, now))
+        if wanted.conditional and prepared.has(wanted):
             prepared.count_unchanged.requests += 1
             return prepared.unchanged, b""
         count = prepared.count_whole
@@ -145,20 +168,37 @@ class Hits:
         count.bytes += len(prepared.body)
         return prepared.whole, prepared.body
 
-    def _prepare(self, wanted: Wanted, hot: Hot, now: float) -> Prepared:
+    def _figures(self, kept: Kept, now: float) -> tuple[tuple[object, ...], float, float]:
+        """What stands in its heads that changes with time, and from when until when it is right."""
+        if isinstance(kept, Hot):
+            found = kept.hit(now)
+            # Both are told in whole seconds: one goes up with the age, the other down with what is left.
+            change = min(1.0 - found.age % 1.0, found.fresh_for % 1.0)
+            return (found.age, verdicts.whole(found.fresh_for)), now, now + change
+        age = self._downloads.hit(kept.sha256, kept).age
+        at = time.time()
+        return (directives.date(int(at)), age), now, now + min(1.0 - age % 1.0, 1.0 - at % 1.0)
+
+    def _prepare(self, wanted: Wanted, kept: Kept, now: float) -> Prepared:
         def reply(*conditions: tuple[bytes, bytes]) -> answering.Reply:
             fields = (*(_IN_GZIP if wanted.gzip else ()), *conditions)
             request = Request("GET", "http", "", (), fields)
-            return answering.reply(request, wanted.row, hot.hit(now), origins={}, base=None)
+            if isinstance(kept, Hot):
+                return answering.reply(request, wanted.row, kept.hit(now), origins={}, base=None)
+            found = self._downloads.hit(kept.sha256, kept)
+            return answering.held(request, found, kept.data, by_checksum=True)
 
-        whole = reply()
-        unchanged = reply((b"if-none-match", b"*"))
+        whole, unchanged = reply(), reply((b"if-none-match", b"*"))
+        counting = _ENTRY if isinstance(kept, Hot) else _TARBALL
+        tag = headers.value(whole.headers, b"etag") or b""
+        text = tag.decode("latin-1")
         return Prepared(
-            (headers.value(whole.headers, b"etag") or b"").decode("latin-1"),
+            text,
+            frozenset([tag] if conditional.not_modified(tag, None, text, None) else ()),
             headers.value(whole.headers, b"last-modified"),
             whole.body,
-            _template(whole),
-            _template(unchanged),
+            _form(whole, counting),
+            _form(unchanged, counting),
             self._tally(wanted.row, whole.status),
             self._tally(wanted.row, unchanged.status),
         )
@@ -167,10 +207,9 @@ class Hits:
         return self.tallies.setdefault((row.name, status), Tally())
 
 
-def _template(answer: answering.Reply) -> bytes:
-    """Its head, with `%d` for the age and for the seconds of freshness left."""
+def _form(answer: answering.Reply, counting: Mapping[bytes, bytes]) -> bytes:
+    """Its head, with a place for each figure."""
     fields = messages.sent(answer.status, messages.measured(answer.headers, answer.body))
-    counting = {b"age": b"%d", b"cache-status": verdicts.HIT + b"%d"}
     return fast.head(
         answer.status,
         tuple((name, counting.get(name) or value.replace(b"%", b"%%")) for name, value in fields),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -13,6 +14,7 @@ from proxy.errors import ClientGone, Error
 from proxy.model import Headers
 from proxy.rules import directives
 from proxy.rules import headers as headers_
+from proxy.stores.base import Bytes
 
 log = logging.getLogger("proxy")
 
@@ -54,7 +56,9 @@ class Client:
         await self._start(status, measured(headers, body))
         await self._send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
-    async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[bytes]) -> None:
+    async def streamed(
+        self, status: int, headers: Headers, pieces: AsyncGenerator[Bytes]
+    ) -> None:
         """Send a body as it comes, until its client leaves. Where it fails, the connection is broken off."""
         gone = self.scope["extensions"][GONE]
         await self._start(status, headers)
@@ -64,6 +68,7 @@ class Client:
                     await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                     if gone():
                         return
+                    await asyncio.sleep(0)  # as long as the client keeps up, nothing else here lets others have a turn
         except (Error, OSError) as error:
             log.debug("an answer was broken off: %s", error)
             self.abort()

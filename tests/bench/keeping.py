@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from pathlib import Path
 
-from proxy.engine.answers import Hot
+from proxy.engine.copies import Hot
 from proxy.model import Selection
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
