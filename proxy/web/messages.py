@@ -56,9 +56,7 @@ class Client:
         await self._start(status, measured(headers, body))
         await self._send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
-    async def streamed(
-        self, status: int, headers: Headers, pieces: AsyncGenerator[Bytes]
-    ) -> None:
+    async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[Bytes]) -> None:
         """Send a body as it comes, until its client leaves. Where it fails, the connection is broken off."""
         gone = self.scope["extensions"][GONE]
         await self._start(status, headers)
