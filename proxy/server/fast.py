@@ -104,9 +104,9 @@ class Fast(protocol.Protocol):
         if wanted is not None:
             answer = shortcut.lookup.answer(wanted)
             if answer is not None:
-                self._idle = self._used = True
                 if self.timeout_keep_alive_task is None:
                     self._watch()
+                self._idle = self._used = True
                 self._write(*answer)
                 return
         self._idle = False
@@ -170,7 +170,7 @@ class Fast(protocol.Protocol):
 
     def shutdown(self) -> None:
         self._idle = False
-        if self.answering is None and self._used and self._free():
+        if self.answering is None and self.timeout_keep_alive_task is not None and self._free():
             self.draining = True
             self.transport.close()
         else:

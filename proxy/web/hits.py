@@ -151,12 +151,13 @@ class Hits:
         if kept is None:
             return None
         prepared = kept.prepared.get(wanted.gzip)
-        if prepared is None:
-            if isinstance(kept, Hot) and kept.entry.status != 200:
+        if not isinstance(prepared, Prepared) or not prepared.since <= now < prepared.until:
+            # An absence is seldom asked for twice; and what has not been answered yet, by a clock that went
+            # backwards, has an age that says nothing.
+            if isinstance(kept, Hot) and (kept.entry.status != 200 or now < kept.entry.responded_at):
                 return None
-            prepared = kept.prepared[wanted.gzip] = self._prepare(wanted, kept, now)
-        assert isinstance(prepared, Prepared)
-        if not prepared.since <= now < prepared.until:
+            if not isinstance(prepared, Prepared):
+                prepared = kept.prepared[wanted.gzip] = self._prepare(wanted, kept, now)
             prepared.write(*self._figures(kept, now))
         if wanted.conditional and prepared.has(wanted):
             prepared.count_unchanged.requests += 1
