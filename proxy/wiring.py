@@ -78,20 +78,16 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
         stores = await _stores(settings, directory, clock, observe, stack)
-        room = settings.cache.memory
-        memory: Memory[Hot] = Memory(room - room // TARBALLS)
-        small: Memory[Held] = Memory(room // TARBALLS)
-        files: Memory[Blob] = Memory(at_hand.OPEN)
-        negatives: Memory[Hot] = Memory(NEGATIVES)
-        member = await _member(settings, directory, stores, clock, (memory, negatives, small, files), stack)
+        tiers = _tiers(settings.cache.memory)
+        member = await _member(settings, directory, stores, clock, tiers.all, stack)
         changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, stack))
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
         copies = Copies(
-            memory=memory,
-            negatives=negatives,
+            memory=tiers.entries,
+            negatives=tiers.negatives,
             stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
             keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
             changes=changes,
@@ -109,7 +105,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         downloads = Downloads(
             answers=answers,
             blobs=stores.blobs,
-            at_hand=AtHand(blobs=stores.blobs, small=small, files=files),
+            at_hand=AtHand(blobs=stores.blobs, small=tiers.small, files=tiers.files),
             fleet=member.machine,
             upstream=upstream,
             index_policy=_policy(settings, "index"),
@@ -121,7 +117,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
+        shelf = Shelf(memory=tiers.entries, store=stores.json, changes=changes, keep=keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
         yield Proxy(
@@ -134,6 +130,25 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiers:
+    """What this process has in memory, and forgets when it is told of a change."""
+
+    entries: Memory[Hot]
+    negatives: Memory[Hot]
+    small: Memory[Held]
+    files: Memory[Blob]
+
+    @property
+    def all(self) -> Sequence[Forgetful]:
+        return self.entries, self.negatives, self.small, self.files
+
+
+def _tiers(room: int) -> _Tiers:
+    tarballs = room // TARBALLS
+    return _Tiers(Memory(room - tarballs), Memory(NEGATIVES), Memory(tarballs), Memory(at_hand.OPEN))
 
 
 def origins(settings: Settings) -> dict[Host, str]:
