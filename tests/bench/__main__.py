@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.bench import fetching, footprint, growth, measuring, objects, report, stage
@@ -28,42 +29,64 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
     seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
+    measured = _Measured(rounds, seconds, quick=given.quick)
     try:
         programs = report.programs()
-        results, units, figures = _measured(names, rounds, seconds, quick=given.quick)
+        measured.take(names)
     except Unfit as error:
-        print(f"tests.bench: {error}", file=sys.stderr)
+        _told(f"tests.bench: {error}")
         return 2
-    except Failed as error:
-        print(f"tests.bench: {error}", file=sys.stderr)
-        return 1
     command = shlex.join(["python", "-m", "tests.bench", *arguments])
-    run = report.run(command, results, units, figures, programs)
+    run = report.run(command, measured.results, measured.units, measured.figures, programs)
     report.written(run, given.out)
     print(report.markdown(run))
-    print(f"written to {given.out.with_suffix('.json')} and {given.out.with_suffix('.md')}", file=sys.stderr)
-    return 1 if given.check and not all(each.holds for each in run.judged) else 0
+    _told(f"written to {given.out.with_suffix('.json')} and {given.out.with_suffix('.md')}")
+    for failure in measured.failures:
+        _told(f"tests.bench: {failure}")
+    held = not given.check or all(each.holds for each in run.judged)
+    return 0 if held and not measured.failures else 1
 
 
-def _measured(
-    names: Sequence[str], rounds: int, seconds: float, *, quick: bool
-) -> tuple[dict[str, Rounds], dict[str, str], list[Figure]]:
-    results: dict[str, Rounds] = {}
-    units: dict[str, str] = {}
-    figures: list[Figure] = []
-    if compared := [name for name in names if name in BY_NAME or name == fetching.NAME]:
-        with stage.opened(objects.registry()) as opened:
-            for name in compared:
-                if name == fetching.NAME:
-                    results[name], units[name] = fetching.measured(opened, rounds, _told), fetching.UNIT
-                else:
-                    results[name] = measuring.measured(BY_NAME[name], opened, rounds, seconds, _told)
-                    units[name] = BY_NAME[name].unit
-    if footprint.NAME in names:
-        figures += footprint.measured(rounds, seconds, _told)
-    if growth.NAME in names:
-        figures += growth.measured(growth.QUICK_SIZES if quick else growth.SIZES, seconds, _told)
-    return results, units, figures
+class _Measured:
+    """What the cases came to; one that fails takes no other with it."""
+
+    def __init__(self, rounds: int, seconds: float, *, quick: bool) -> None:
+        self.results: dict[str, Rounds] = {}
+        self.units: dict[str, str] = {}
+        self.figures: list[Figure] = []
+        self.failures: list[str] = []
+        self._rounds = rounds
+        self._seconds = seconds
+        self._sizes = growth.QUICK_SIZES if quick else growth.SIZES
+
+    def take(self, names: Sequence[str]) -> None:
+        if compared := [name for name in names if name in BY_NAME or name == fetching.NAME]:
+            with stage.opened(objects.registry()) as opened:
+                for name in compared:
+                    with self._noted(name):
+                        self._compare(name, opened)
+        if footprint.NAME in names:
+            with self._noted(footprint.NAME):
+                self.figures += footprint.measured(self._rounds, self._seconds, _told)
+        if growth.NAME in names:
+            with self._noted(growth.NAME):
+                self.figures += growth.measured(self._sizes, self._seconds, _told)
+
+    def _compare(self, name: str, opened: stage.Stage) -> None:
+        if name == fetching.NAME:
+            self.results[name] = fetching.measured(opened, self._rounds, _told)
+            self.units[name] = fetching.UNIT
+        else:
+            self.results[name] = measuring.measured(BY_NAME[name], opened, self._rounds, self._seconds, _told)
+            self.units[name] = BY_NAME[name].unit
+
+    @contextlib.contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (Failed, OSError) as error:
+            self.failures.append(f"{name} failed: {error}")
+            _told(self.failures[-1])
 
 
 def _told(line: str) -> None:

@@ -10,8 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from pathlib import Path
 
-from proxy.engine.copies import Hot
-from proxy.model import Selection
+from proxy.model import Entry, Selection
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
@@ -95,10 +94,10 @@ async def _stalls() -> AsyncIterator[list[float]]:
 def tier(size: int) -> list[Figure]:
     """A memory tier with so many answers: what looking one up costs, and what each takes beside its body."""
     before = cores.resident([os.getpid()])
-    tier: Memory[Hot] = Memory(1 << 40)
+    tier: Memory[Entry] = Memory(1 << 40)
     for number, read in enumerate(filling.reads(size)):
         entry = filling.entry(read, number // 2, 0.0)
-        tier.put(read.key, Hot(entry, 1.0), size=len(entry.body), tag=read.tag)
+        tier.put(read.key, entry, size=len(entry.body), tag=read.tag)
     grown = cores.resident([os.getpid()]) - before
     wanted = [filling.index_read(number).key for number in random.Random(size).choices(range(size // 2), k=_LOOKED_UP)]
     spent = time.process_time()
