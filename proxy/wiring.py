@@ -13,23 +13,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-<<<<<<< HEAD
-from proxy import __version__
-from proxy.engine import at_hand
-=======
 from proxy import __version__, wiring_ready
->>>>>>> main
 from proxy.engine.answers import Answers
-from proxy.engine.at_hand import AtHand, Held
 from proxy.engine.changes import Changes, Forgetful
-from proxy.engine.copies import Copies, Hot
 from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
 from proxy.engine.inventory import Inventory
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
 from proxy.engine.ready import Ready
-from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
 from proxy.errors import SettingsError
 from proxy.fleet.base import Fleet, Listener, Lost
@@ -38,24 +30,20 @@ from proxy.fleet.redis import RedisFleet
 from proxy.logs import Calm
 from proxy.model import Health, Host
 from proxy.rules import endpoints
-from proxy.rules.endpoints import BY_NAME, Kind, Policy
+from proxy.rules.endpoints import BY_NAME, Policy
 from proxy.settings import Settings
-from proxy.stores.base import Blob, Observer, Store
+from proxy.stores.base import Observer, Store
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
-from proxy.stores.memory import Memory
 from proxy.stores.mirrored import Mirrored
 from proxy.stores.redis import RedisStore
 from proxy.upstream.base import Upstream
 from proxy.upstream.http import HttpUpstream
 from proxy.upstream.offline import OfflineUpstream
 from proxy.upstream.watched import WatchedUpstream
+from proxy.wiring_memory import Tiers
 
-TARBALLS = 4
-"""Of the memory tier one part in so many is for small tarballs: a byte of an index file or of JSON saves more."""
-NEGATIVES = 4 * 1024 * 1024
-"""Bytes of the memory tier for what does not exist: some two thousand names a worker."""
 TIDY_EVERY = 30.0
 """Seconds between two looks at what can wait: noting what was used last, keeping the cache under its size."""
 
@@ -85,27 +73,17 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
         stores = await _stores(settings, directory, clock, observe, stack)
-        tiers = _tiers(settings.cache.memory)
+        tiers = Tiers.of(settings.cache.memory)
         member = await _member(settings, directory, stores, clock, tiers.all, stack)
         changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, stack))
-        copies = _copies(settings, stores, changes, memory, negatives)
+        keep = settings.cache.keep
+        copies = tiers.copies(json=stores.json, index=stores.index, keep=keep, changes=changes)
         inventory = Inventory(copies=copies, blobs=stores.blobs)
         pinned = await wiring_ready.pinned(settings, inventory, observe)
         told = partial(observe, "cache")
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk, pinned.__contains__, told)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
-<<<<<<< HEAD
-        keep = settings.cache.keep
-        copies = Copies(
-            memory=tiers.entries,
-            negatives=tiers.negatives,
-            stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-            keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-            changes=changes,
-        )
-=======
->>>>>>> main
         answers = Answers(
             copies=copies,
             upstream=upstream,
@@ -119,7 +97,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         downloads = Downloads(
             answers=answers,
             blobs=stores.blobs,
-            at_hand=AtHand(blobs=stores.blobs, small=tiers.small, files=tiers.files),
+            at_hand=tiers.at_hand(stores.blobs),
             fleet=member.machine,
             upstream=upstream,
             index_policy=_policy(settings, "index"),
@@ -131,14 +109,8 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-<<<<<<< HEAD
-        shelf = Shelf(memory=tiers.entries, store=stores.json, changes=changes, keep=keep, clock=clock)
-        transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
-=======
-        keep = settings.cache.keep
-        shelf = Shelf(memory=memory, negatives=negatives, store=stores.json, changes=changes, keep=keep, clock=clock)
+        shelf = tiers.shelf(json=stores.json, keep=keep, changes=changes, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, fleet=fleet, clock=clock, observe=observe)
->>>>>>> main
         stack.push_async_callback(transparent.aclose)
         parts = wiring_ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
@@ -151,25 +123,6 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             stores=lambda: [*(each.health() for each in stores.checked), *member.checks()],
             upstream=upstream.checks,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Tiers:
-    """What this process has in memory, and forgets when it is told of a change."""
-
-    entries: Memory[Hot]
-    negatives: Memory[Hot]
-    small: Memory[Held]
-    files: Memory[Blob]
-
-    @property
-    def all(self) -> Sequence[Forgetful]:
-        return self.entries, self.negatives, self.small, self.files
-
-
-def _tiers(room: int) -> _Tiers:
-    tarballs = room // TARBALLS
-    return _Tiers(Memory(room - tarballs), Memory(NEGATIVES), Memory(tarballs), Memory(at_hand.OPEN))
 
 
 def origins(settings: Settings) -> dict[Host, str]:
@@ -298,19 +251,6 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
     return upstream
-
-
-def _copies(
-    settings: Settings, stores: _Stores, changes: Changes, memory: Memory[Hot], negatives: Memory[Hot]
-) -> Copies:
-    keep = settings.cache.keep
-    return Copies(
-        memory=memory,
-        negatives=negatives,
-        stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-        keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-        changes=changes,
-    )
 
 
 def _ready(

@@ -79,24 +79,24 @@ class App:
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
-<<<<<<< HEAD
-            if self._settings.log.access:  # a line for each request is written by the app
-                yield {}
-                return
-            hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
-            yield {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
-=======
             upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
-            yield
+            yield self._state(proxy)
             if upkeep is not None:
                 upkeep.cancel()
                 await asyncio.wait({upkeep})
+
+    def _state(self, proxy: wiring.Proxy) -> dict[str, Shortcut]:
+        """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
+        come by here, to have its line in the log."""
+        if self._settings.log.access:
+            return {}
+        hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
 
 
 def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:
     pinned = [proxy.ready.upkeep.health()] if settings.cache.pinned else []
     return [*proxy.stores(), *proxy.upstream(), *pinned]
->>>>>>> main
 
 
 def _noted(client: Client, send: Send) -> Send:
