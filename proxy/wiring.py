@@ -17,7 +17,6 @@ from pathlib import Path
 from proxy import __version__, wiring_answers, wiring_ready
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
-from proxy.engine.copies import Copies, Hot
 from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
 from proxy.engine.inventory import Inventory
@@ -25,7 +24,6 @@ from proxy.engine.passing import Passing
 from proxy.engine.pinning import Pinned
 from proxy.engine.purging import Holdings, Purging
 from proxy.engine.ready import Ready
-from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
 from proxy.errors import SettingsError
 from proxy.fleet import redis_budget
@@ -36,22 +34,20 @@ from proxy.logs import Calm
 from proxy.model import Health, Host
 from proxy.rules import endpoints
 from proxy.rules.bucket import Limits
-from proxy.rules.endpoints import BY_NAME, Kind, Policy
+from proxy.rules.endpoints import BY_NAME, Policy
 from proxy.settings import Settings
 from proxy.stores.base import Observer, Store
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
-from proxy.stores.memory import Memory
 from proxy.stores.mirrored import Mirrored
 from proxy.stores.redis import RedisStore
 from proxy.upstream.base import Upstream
 from proxy.upstream.http import HttpUpstream
 from proxy.upstream.offline import OfflineUpstream
 from proxy.upstream.shield import Shield
+from proxy.wiring_memory import Tiers
 
-NEGATIVES = 4 * 1024 * 1024
-"""Bytes of the memory tier for what does not exist: some two thousand names a worker."""
 TIDY_EVERY = 30.0
 """Seconds between two looks at what can wait: noting what was used last, keeping the cache under its size."""
 
@@ -86,12 +82,12 @@ async def opened(
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
         stores = await _stores(settings, directory, clock, observe, stack)
-        memory: Memory[Hot] = Memory(settings.cache.memory)
-        negatives: Memory[Hot] = Memory(NEGATIVES)
-        member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
+        tiers = Tiers.of(settings.cache.memory)
+        member = await _member(settings, directory, stores, clock, tiers.all, stack)
+        changes, keep = member.changes, settings.cache.keep
         shield = _shielded(settings, reach or over_http, member.budget, clock, stack)
         upstream = OfflineUpstream() if settings.upstream.offline else shield
-        copies = _copies(settings, stores, (memory, negatives), member.changes)
+        copies = tiers.copies(json=stores.json, index=stores.index, keep=keep, changes=changes)
         inventory = Inventory(copies=copies, blobs=stores.blobs)
         pinned = await wiring_ready.pinned(settings, inventory, observe)
         limit = _limited(settings, stores, pinned, observe, stack)
@@ -105,6 +101,7 @@ async def opened(
         downloads = Downloads(
             answers=answers,
             blobs=stores.blobs,
+            at_hand=tiers.at_hand(stores.blobs),
             fleet=member.machine,
             upstream=upstream,
             index_policy=_policy(settings, "index"),
@@ -116,7 +113,7 @@ async def opened(
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = _shelf(settings, stores, (memory, negatives), member.changes, clock)
+        shelf = tiers.shelf(json=stores.json, keep=keep, changes=changes, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
         parts = wiring_ready.Parts(answers, downloads, inventory, pinned)
@@ -190,18 +187,6 @@ async def _stores(
     client = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
     stack.push_async_callback(client.aclose)
     return _Stores(client, Mirrored(redis("index"), index), redis("mark"), blobs, [index])
-
-
-def _copies(settings: Settings, stores: _Stores, tiers: tuple[Memory[Hot], Memory[Hot]], changes: Changes) -> Copies:
-    memory, negatives = tiers
-    keep = settings.cache.keep
-    return Copies(
-        memory=memory,
-        negatives=negatives,
-        stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-        keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-        changes=changes,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,14 +274,6 @@ def over_http(settings: Settings) -> Upstream:
     except OSError as error:  # of which ssl.SSLError is one
         reason = error.strerror or error
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
-
-
-def _shelf(
-    settings: Settings, stores: _Stores, tiers: tuple[Memory[Hot], Memory[Hot]], changes: Changes, clock: Clock
-) -> Shelf:
-    memory, negatives = tiers
-    keep = settings.cache.keep
-    return Shelf(memory=memory, negatives=negatives, store=stores.json, changes=changes, keep=keep, clock=clock)
 
 
 def _ready(

@@ -6,10 +6,11 @@ with proxied(upstream, tmp_path) as proxy:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import uvicorn
 from proxy import settings
 from proxy.rules.endpoints import TIMED
 from proxy.server import serving, sockets
+from proxy.server.fast import SHORTCUT
+from proxy.server.protocol import Protocol
 from proxy.web.app import App
 from tests.upstream import Upstream
 
@@ -35,12 +38,20 @@ class ManualClock:
 
 @dataclass(frozen=True)
 class Proxied:
-    """A running proxy. `client` speaks HTTP/1.1 to it and follows no redirects."""
+    """A running proxy. `client` speaks HTTP/1.1 to it and follows no redirects.
+
+    `long_url`: another door to it, at which every request goes to the application. `short`: how many requests were
+    answered without it so far. `both_ways`: each of those is asked again at the other door, and has to be answered
+    the same there.
+    """
 
     url: str
     directory: Path
     client: httpx.Client
     clock: ManualClock = field(default_factory=ManualClock)
+    long_url: str = ""
+    short: Callable[[], int] = lambda: 0
+    both_ways: bool = True
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """GET; header names are written with `_` for `-`."""
@@ -48,12 +59,18 @@ class Proxied:
 
     def ask(self, method: str, path: str, **headers: str) -> httpx.Response:
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.client.request(method, f"{self.url}{path}", headers=fields)
+        before = self.short()
+        answer = self.client.request(method, f"{self.url}{path}", headers=fields)
+        if self.both_ways and self.short() > before:
+            fields.setdefault("host", answer.request.headers["host"])
+            long = self.client.request(method, f"{self.long_url}{path}", headers=fields)
+            assert _told(answer) == _told(long), "the short way and the long way answer differently"
+        return answer
 
 
 @contextlib.contextmanager
 def proxied(
-    upstream: Upstream, directory: Path, clock: ManualClock | None = None, **given: object
+    upstream: Upstream, directory: Path, clock: ManualClock | None = None, *, both_ways: bool = True, **given: object
 ) -> Iterator[Proxied]:
     """Run the proxy before `upstream` with its cache in `directory`; `given` are settings, `_` twice for the dot.
 
@@ -77,15 +94,16 @@ def proxied(
         **{name.replace("__", "."): value for name, value in given.items()},
     }
     loaded = settings.load(overrides, None, {}, endpoints=TIMED)
-    groups = sockets.tcp("127.0.0.1", 0)
+    groups = sockets.tcp("127.0.0.1", 0) + sockets.tcp("127.0.0.1", 0)
     config = serving.configured(App(loaded.settings, directory, clock), drain_timeout=5)
-    server = Server(config)
+    server = Server(config, groups[1][0])
     thread = threading.Thread(target=server.run, args=(groups[0],), name="proxy")
     thread.start()
     try:
         assert server.ready.wait(10), "the proxy did not start"
         with httpx.Client(timeout=20, trust_env=False) as client:
-            yield Proxied(sockets.url(groups[0][0]), directory, client, clock)
+            url, long_url = (sockets.url(group[0]) for group in groups)
+            yield Proxied(url, directory, client, clock, long_url, server.short, both_ways)
     finally:
         server.should_exit = True
         thread.join(15)
@@ -93,11 +111,33 @@ def proxied(
     assert not thread.is_alive(), "the proxy did not stop"
 
 
+def _told(answer: httpx.Response) -> object:
+    head = [item for item in answer.headers.raw if item[0] != b"date"]
+    return answer.http_version, answer.status_code, answer.reason_phrase, head, answer.content
+
+
 class Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
+    """`long`: a socket at which every request goes to the application."""
+
+    def __init__(self, config: uvicorn.Config, long: socket.socket) -> None:
         super().__init__(config)
         self.ready = threading.Event()
+        self._long = long
+        self._door: asyncio.Server | None = None
+
+    def short(self) -> int:
+        """How many requests were answered the short way."""
+        shortcut = self.lifespan.state.get(SHORTCUT)
+        return sum(tally.requests for tally in shortcut.lookup.tallies.values()) if shortcut is not None else 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        self._door = await asyncio.get_running_loop().create_server(
+            lambda: Protocol(self.config, self.server_state, self.lifespan.state), sock=self._long
+        )
         self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._door is not None:
+            self._door.close()
+        await super().shutdown(sockets=sockets)

@@ -34,6 +34,7 @@ HEIGHTS = {
     "proxy.settings_values": 4,
     "proxy.server": 5,
     "proxy.wiring_answers": 5,
+    "proxy.wiring_memory": 5,
     "proxy.wiring_ready": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,

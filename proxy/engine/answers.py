@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from proxy.engine import exchange
-from proxy.engine.copies import Copies
+from proxy.engine.copies import Copies, Hot
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
 from proxy.engine.renewing import Renewing
 from proxy.errors import Declined, Down, Error, Late, Offline, Refused, Throttled, UpstreamError
@@ -55,6 +55,11 @@ class Answers:
         self._needs: dict[str, Need] = {}  # of the flights under way
         self._begun: set[str] = set()  # keys that upstream has begun to answer
 
+    def at_hand(self, key: str, now: float) -> Hot | None:
+        """What answers a read that has no wishes of its own: there is nothing to wait for and nothing to decide."""
+        hot = self._copies.hot(key)
+        return hot if hot is not None and hot.fresh(now) else None
+
     async def get(self, read: Read, *, patient: bool = False) -> Outcome:
         """Answer a read: from memory, from a store, or by one request upstream for all who ask meanwhile.
 
@@ -62,9 +67,9 @@ class Answers:
         `Faulty`, `Late`, `Throttled` or `Offline` where there is nothing to serve.
         """
         now = self._clock()
-        hot = self._copies.hot(read.key)
-        if hot is not None and hot.fresh(now) and not _forced(read, hot.entry, now):
-            return self._hit(read, hot.entry, hot.fresh_until - now, now)
+        hot = self.at_hand(read.key, now)
+        if hot is not None and not _forced(read, hot.entry, now):
+            return hot.hit(now)
         entry, mark = await self._copies.stored(read)
         now = self._clock()
         decision = freshness.decide(entry, read.policy, now, changed=mark.changed, no_cache=read.no_cache)

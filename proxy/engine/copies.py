@@ -6,10 +6,10 @@ It knows what is kept and what was announced about it since. It judges nothing a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.engine.changes import Changes
-from proxy.model import Entry, Mark
+from proxy.model import Entry, Mark, Outcome, Verdict
 from proxy.rules import freshness
 from proxy.rules.endpoints import Kind
 from proxy.rules.keys import Read
@@ -22,14 +22,22 @@ _ENTRY_OVERHEAD = 2048  # bytes that an entry in memory costs beside its body, m
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """An entry in the memory tier; until `fresh_until` nothing needs to be decided about it."""
+    """An entry in the memory tier; until `fresh_until` nothing needs to be decided about it.
+
+    `prepared` is the edge's: what it has made of the entry lives and goes with it, and nothing in here reads it.
+    """
 
     entry: Entry
     fresh_until: float
+    prepared: dict[object, object] = field(default_factory=dict, compare=False, repr=False)
 
     def fresh(self, now: float) -> bool:
         """A clock that went backwards makes nothing fresh for longer."""
         return self.entry.requested_at - 1.0 <= now < self.fresh_until
+
+    def hit(self, now: float) -> Outcome:
+        """What a read comes to that it answers; it has to be fresh."""
+        return Outcome(Verdict.HIT, self.entry, self.fresh_until - now, freshness.age(self.entry, now))
 
 
 class Copies:

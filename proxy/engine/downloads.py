@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from proxy.engine.answers import UNAVAILABLE, Answers
+from proxy.engine.at_hand import AtHand, Held
 from proxy.engine.fill import TARBALL_FIELDS, Fill, announced
 from proxy.engine.flight import FIRST_BYTE
 from proxy.errors import Declined, Faulty, Late, Offline, Refused
@@ -47,6 +48,7 @@ class Downloads:
         *,
         answers: Answers,
         blobs: BlobStore,
+        at_hand: AtHand,
         fleet: Fleet,
         upstream: Upstream,
         index_policy: Policy,
@@ -61,6 +63,7 @@ class Downloads:
         each new file, with its bytes."""
         self._answers = answers
         self._blobs = blobs
+        self._at_hand = at_hand
         self._fleet = fleet
         self._upstream = upstream
         self._index_policy = index_policy
@@ -103,13 +106,13 @@ class Downloads:
 
     async def _get(self, name: str, version: str, sha256: str | None, head: bool, only_if_cached: bool) -> Download:
         if sha256 is not None:
-            blob = await self._blobs.open(Crate(name, version), sha256)
+            blob = await self._at_hand.open(Crate(name, version), sha256)
             if blob is not None:
-                return self._hit(sha256, blob)
+                return self.hit(sha256, blob)
         release = await self._release(name, version, sha256, only_if_cached)
-        blob = await self._blobs.open(release.crate, release.sha256)
+        blob = await self._at_hand.open(release.crate, release.sha256)
         if blob is not None:
-            return self._hit(release.sha256, blob)
+            return self.hit(release.sha256, blob)
         if only_if_cached:
             raise Refused(UNAVAILABLE, status=504)
         if self._clock() < (self._missing.get(release.sha256) or 0.0):
@@ -117,6 +120,10 @@ class Downloads:
         if head:
             return Download(Verdict.MISS, release.sha256, None, await self._size(release))
         return await self._join(release)
+
+    def held(self, key: str) -> Held | None:
+        """The file in memory that `at_hand.key` names: it answers without anything to wait for."""
+        return self._at_hand.held(key)
 
     async def done(self, download: Download) -> None:
         """The client has what it wanted, or has left."""
@@ -130,7 +137,8 @@ class Downloads:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _hit(self, sha256: str, blob: Blob) -> Download:
+    def hit(self, sha256: str, blob: Blob) -> Download:
+        """What a request comes to that a stored file answers."""
         return Download(Verdict.HIT, sha256, blob, blob.size, age=max(0.0, self._clock() - blob.stored))
 
     async def _release(self, name: str, version: str, sha256: str | None, only_if_cached: bool) -> sparse.Release:

@@ -20,13 +20,13 @@ from proxy.model import Crate, Entry
 from proxy.rules import archive, keys, sparse, tar
 from proxy.rules.keys import Read
 from proxy.stores import codec
-from proxy.stores.base import Blob
+from proxy.stores.base import Blob, Bytes
 
 _LISTED_IN_MEMORY = 2**20
 
 
 class Sink(Protocol):
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Bytes) -> None:
         """OSError where that fails."""
         ...
 
@@ -144,7 +144,7 @@ class _Pack:
             await self._bytes(name + archive.CODED, entry.gzip.body, {"etag": entry.gzip.etag})
 
     async def file(
-        self, name: str, sha256: str, about: Mapping[str, Any], size: int, pieces: AsyncIterator[bytes]
+        self, name: str, sha256: str, about: Mapping[str, Any], size: int, pieces: AsyncIterator[Bytes]
     ) -> None:
         """A file whose bytes have this checksum, as the caller has verified."""
         told = archive.printed(about, sha256)
@@ -179,7 +179,7 @@ async def _one(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def _pieces(blob: Blob) -> AsyncIterator[bytes]:
+async def _pieces(blob: Blob) -> AsyncIterator[Bytes]:
     offset = 0
     while piece := await blob.read(offset, PIECE):
         offset += len(piece)

@@ -21,7 +21,7 @@ from proxy.fleet.base import Fleet, Lease
 from proxy.model import Crate, Head, Host
 from proxy.rules import keys
 from proxy.rules.digest import Digest
-from proxy.stores.base import Blob, BlobStore, Observer, Spool, Trail
+from proxy.stores.base import Blob, BlobStore, Bytes, Observer, Spool, Trail
 from proxy.upstream.base import Ask, Upstream
 
 PIECE = 256 * 1024
@@ -89,12 +89,12 @@ class Fill:
             await self._next()
         return self._released
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> Bytes:
         """Bytes that have been released; only to be called for such."""
         assert self._source is not None
         return await self._source.read(offset, size)
 
-    async def pieces(self) -> AsyncGenerator[bytes]:
+    async def pieces(self) -> AsyncGenerator[Bytes]:
         """All bytes from the first on, as they are released. Raises where the fill fails."""
         offset = 0
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from proxy.stores.base import Blob
+from proxy.stores.base import Blob, Bytes
 
 LARGEST = 16 * 1024 * 1024
 """Bytes of one file. crates.io takes 10 MiB where it makes no exception."""
@@ -18,7 +18,7 @@ class HeldSpool:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Bytes) -> None:
         if len(self._data) + len(data) > LARGEST:
             raise OSError(errno.EFBIG, f"the disk fails, and at most {LARGEST} bytes are held in memory instead")
         self._data += data

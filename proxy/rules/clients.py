@@ -8,10 +8,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_REMEMBERED = 64  # characters; what a client writes must not fill the memory
 LONGEST = 50
 """Addresses in one X-Forwarded-For that are looked at: more front servers than anybody has in a row."""
 
@@ -36,6 +38,10 @@ class Networks:
 def address(text: str) -> Address | None:
     """An address as peers and front servers write it: with a port or brackets too, IPv4 in IPv6 as IPv4. None for
     what is none."""
+    return _remembered(text) if len(text) <= _REMEMBERED else _address(text)
+
+
+def _address(text: str) -> Address | None:
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -47,6 +53,9 @@ def address(text: str) -> Address | None:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
+
+
+_remembered = lru_cache(maxsize=1024)(_address)
 
 
 def client(peer: Address | None, forwarded_for: str, trusted: Networks) -> Address | None:

@@ -13,7 +13,7 @@ class Digest:
         self._hash = hashlib.sha256()
         self.size = 0
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | bytearray) -> None:
         self._hash.update(data)
         self.size += len(data)
 

@@ -18,6 +18,8 @@ _FORBIDDEN = re.compile(rb"[^\x21-\x7e]|\\|%(?:00|2[fF]|5[cC])")
 _DOTS = frozenset((b".", b".."))
 # RFC 3986 section 3.3: what a segment may hold unescaped. Not `;`, since URL libraries drop one at the end.
 _PCHAR = "!$&'()*+,=:@-._~"
+# Nearly every path that is asked for: canonical as it stands, with no dot in front of a segment.
+_CANONICAL = re.compile(rb"(?:/[0-9A-Za-z!$&'()*+,=:@_~-][0-9A-Za-z!$&'()*+,=:@._~-]*)+")
 
 
 def path(raw: bytes) -> str:
@@ -26,6 +28,8 @@ def path(raw: bytes) -> str:
     Raises `Refused`: 400 for NUL, control and non-ASCII bytes, `%2f`, `%5c`, backslash, dot segments plain or
     encoded, `//` and bad escapes; 404 for a trailing slash. `+` stays `+`.
     """
+    if _CANONICAL.fullmatch(raw):
+        return raw.decode("ascii")
     if not raw.startswith(b"/"):
         raise Refused("the request target must begin with /")
     if _FORBIDDEN.search(raw) or _BAD_ESCAPE.search(raw):

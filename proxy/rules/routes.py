@@ -9,6 +9,19 @@ from proxy.rules import names, paths, sparse
 from proxy.rules.endpoints import BY_NAME, TABLE, Endpoint, Kind
 
 _READS = frozenset(("GET", "HEAD"))
+# The rows that are read, by what their paths begin with and by how many slashes are in them, None for any number: of
+# thirty rows two or three have to be tried.
+_READ = tuple(
+    (template.partition("{")[0], None if "*" in template else template.count("/"), pattern, row)
+    for row in TABLE
+    if row.kind is not Kind.CHANGE
+    for template, pattern in zip(row.paths, row.patterns, strict=True)
+)
+_DEEPEST = 1 + max(slashes for _, slashes, _, _ in _READ if slashes is not None)
+_BY_DEPTH = tuple(
+    tuple((prefix, pattern, row) for prefix, slashes, pattern, row in _READ if slashes in (None, depth))
+    for depth in range(_DEEPEST + 1)
+)
 _NOT_FOUND = "there is nothing here: see the README for the routes of this proxy"
 
 
@@ -34,19 +47,22 @@ def match(method: str, path: str, query: paths.Query) -> Match:
     Raises `Refused`: 404 where no row has the path or a name breaks crates.io's rules, 405 for a change outside
     `/api/v1`, 400 for a version on the API that is no semantic version.
     """
-    reading = method in _READS
+    if method in _READS:
+        return _read(path, query)
     for row in TABLE:
-        if (row.kind is Kind.CHANGE) is reading or row.method not in ("GET", "*", method):
-            continue
-        for pattern in row.patterns:
-            found = pattern.fullmatch(path)
-            if found is None:
-                continue
-            if reading:
-                return _checked(Match(row, path, query, found.groupdict()))
-            return Match(row, path, query, found.groupdict())
-    if not reading and path.startswith(("/index/", "/files/")):
+        if row.kind is Kind.CHANGE and row.method in ("*", method):
+            for pattern in row.patterns:
+                if (found := pattern.fullmatch(path)) is not None:
+                    return Match(row, path, query, found.groupdict())
+    if path.startswith(("/index/", "/files/")):
         raise Refused(f"{method} is not possible here: GET and HEAD are", status=405)
+    raise Refused(_NOT_FOUND, status=404)
+
+
+def _read(path: str, query: paths.Query) -> Match:
+    for prefix, pattern, row in _BY_DEPTH[min(path.count("/"), _DEEPEST)]:
+        if path.startswith(prefix) and (found := pattern.fullmatch(path)) is not None:
+            return _checked(Match(row, path, query, found.groupdict()))
     raise Refused(_NOT_FOUND, status=404)
 
 

@@ -10,6 +10,8 @@ from proxy.model import Outcome, Verdict
 CACHE = "crates-proxy"
 FOR_EVER = "public, max-age=31536000, immutable"
 _A_YEAR = 31_536_000
+HIT = f"{CACHE}; hit; ttl=".encode("ascii")
+"""What the Cache-Status of a hit begins with; the seconds of freshness left follow."""
 
 
 def cache_status(outcome: Outcome) -> bytes:
@@ -24,7 +26,7 @@ def cache_status(outcome: Outcome) -> bytes:
         elif outcome.stored and outcome.verdict is Verdict.MISS:
             parts.append("stored")
     else:
-        parts += ["hit", f"ttl={_whole(outcome.fresh_for)}"]
+        parts += ["hit", f"ttl={whole(outcome.fresh_for)}"]
     if outcome.detail:
         parts.append(f"detail={outcome.detail}")
     return "; ".join(parts).encode("ascii")
@@ -72,8 +74,9 @@ def cache_control(outcome: Outcome) -> bytes:
         return b"no-store"
     if outcome.verdict is Verdict.STALE or outcome.fresh_for <= 0:
         return b"no-cache"
-    return f"public, max-age={_whole(outcome.age + outcome.fresh_for + 0.5)}".encode("ascii")
+    return f"public, max-age={whole(outcome.age + outcome.fresh_for + 0.5)}".encode("ascii")
 
 
-def _whole(seconds: float) -> int:
+def whole(seconds: float) -> int:
+    """Seconds as they are told: whole ones, and no more than a year of them."""
     return math.floor(min(seconds, float(_A_YEAR)))

@@ -20,8 +20,8 @@ import uvicorn
 
 from proxy.errors import Error, SettingsError
 from proxy.server import notify
+from proxy.server.fast import Fast
 from proxy.server.lifespan import Lifespan
-from proxy.server.protocol import Protocol
 from proxy.server.sockets import url
 
 log = logging.getLogger("proxy")
@@ -51,7 +51,7 @@ def configured(app: App, tls: Tls | None = None, drain_timeout: float = 30.0) ->
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=Protocol,
+        http=Fast,
         ws="none",
         lifespan="on",
         interface="asgi3",

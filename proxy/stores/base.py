@@ -12,6 +12,8 @@ from typing import Protocol
 
 from proxy.model import Crate, Health, Selection
 
+Bytes = bytes | bytearray
+"""What is read from a file. Whoever gets it may keep it, and nobody changes it."""
 Observer = Callable[[str, str], None]
 """Called with (store name, what happened) where a fault or an eviction does not reach the edge."""
 
@@ -73,8 +75,12 @@ class Blob(Protocol):
         """When it was, in seconds since the epoch."""
         ...
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> Bytes:
         """At most `size` bytes from `offset`; fewer only at the end of the file. OSError if it cannot be read."""
+        ...
+
+    def again(self) -> Blob:
+        """The same file for another reader; each is closed for itself."""
         ...
 
     def close(self) -> None: ...
@@ -83,7 +89,7 @@ class Blob(Protocol):
 class Trail(Protocol):
     """A file that another process fills, open for reading."""
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> Bytes:
         """`size` bytes from `offset`, which that process has said it has written. OSError if they cannot be read."""
         ...
 
@@ -98,11 +104,11 @@ class Spool(Protocol):
         """What `BlobStore.follow` takes in other processes."""
         ...
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Bytes) -> None:
         """Append. OSError when the medium is full or failing."""
         ...
 
-    async def read(self, offset: int, size: int) -> bytes: ...
+    async def read(self, offset: int, size: int) -> Bytes: ...
 
     async def commit(self) -> Blob:
         """Publish atomically under its checksum, which the caller has verified. The spool is then spent."""
@@ -118,6 +124,10 @@ class BlobStore(Protocol):
 
     async def open(self, crate: Crate, sha256: str) -> Blob | None:
         """The stored file of this very crate, version and checksum, and count it as used; None if absent."""
+        ...
+
+    def used(self, sha256: str) -> None:
+        """Count a stored file as used that somebody has without opening it."""
         ...
 
     async def spool(self, crate: Crate, sha256: str) -> Spool:

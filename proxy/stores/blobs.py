@@ -58,8 +58,11 @@ class DiskBlobs:
         if isinstance(found, str):
             self._attempts.told(f"{crate.name} {crate.version} ({sha256}) is set aside: {found}")
             return None
-        self._touched[sha256] = self._clock()
+        self.used(sha256)
         return DiskBlob(self._threads, *found)
+
+    def used(self, sha256: str) -> None:
+        self._touched[sha256] = self._clock()
 
     async def spool(self, crate: Crate, sha256: str) -> DiskSpool:
         """As in `BlobStore`; OSError (ENOSPC) too where less than `min_free` is free. ValueError for no SHA-256."""

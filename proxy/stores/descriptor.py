@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 
+from proxy.stores.base import Bytes
 from proxy.stores.threads import Threads
 
 # Above this a copy out of the page cache takes long enough to hold up everyone else on the loop.
@@ -30,18 +31,18 @@ class Descriptor:
             os.close(self.number)
 
 
-async def read(threads: Threads, held: Descriptor, offset: int, size: int, end: int) -> bytes:
+async def read(threads: Threads, held: Descriptor, offset: int, size: int, end: int) -> Bytes:
     """At most `size` bytes from `offset`, fewer only at `end`: from the page cache at once, else in a thread."""
     size = min(size, end - offset)
     if size <= 0:
         return b""
-    found = _cached(held, offset, size) if size <= _AT_ONCE else b""
+    found: Bytes = _cached(held, offset, size) if size <= _AT_ONCE else b""
     if len(found) == size:
         return found
     return found + await threads.run(_read, held, offset + len(found), size - len(found))
 
 
-def _cached(held: Descriptor, offset: int, size: int) -> bytes:
+def _cached(held: Descriptor, offset: int, size: int) -> Bytes:
     if _NOWAIT is None:  # pragma: no cover
         return b""
     buffer = bytearray(size)
@@ -49,7 +50,8 @@ def _cached(held: Descriptor, offset: int, size: int) -> bytes:
         count = os.preadv(held.number, [buffer], offset, _NOWAIT)
     except OSError:
         return b""  # not in memory (EAGAIN), or a file system without this call (EOPNOTSUPP)
-    return bytes(buffer) if count == size else bytes(memoryview(buffer)[:count])
+    del buffer[count:]
+    return buffer
 
 
 def _read(held: Descriptor, offset: int, size: int) -> bytes:
@@ -64,7 +66,7 @@ def _read(held: Descriptor, offset: int, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def write(held: Descriptor, offset: int, data: bytes) -> None:
+def write(held: Descriptor, offset: int, data: Bytes) -> None:
     """All of `data` at `offset`. It blocks."""
     view = memoryview(data)
     while view:

@@ -24,6 +24,7 @@ class Memory(Generic[V]):
     def __init__(self, bound: int) -> None:
         self._bound = bound
         self._bytes = 0
+        self.purges = 0  # how often values were purged, whether there were any or not
         self._kept: OrderedDict[str, tuple[V, int, str]] = OrderedDict()
         self._tagged: dict[str, set[str]] = {}
 
@@ -59,6 +60,7 @@ class Memory(Generic[V]):
 
     def purge(self, selection: Selection) -> int:
         """Drop what the selection takes; how many values that were. By crate it costs that crate's values."""
+        self.purges += 1
         known = self._kept if selection.crate is None else self._tagged.get(selection.crate, ())
         keys = [key for key in known if selecting.takes(selection, key)]
         for key in keys:
@@ -66,6 +68,7 @@ class Memory(Generic[V]):
         return len(keys)
 
     def clear(self) -> None:
+        self.purges += 1
         self._kept.clear()
         self._tagged.clear()
         self._bytes = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from proxy.model import Crate
 from proxy.stores import descriptor
+from proxy.stores.base import Bytes
 from proxy.stores.database import FAULTS
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files
@@ -34,8 +35,11 @@ class DiskBlob:
     def stored(self) -> float:
         return self._stored
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> Bytes:
         return await descriptor.read(self._threads, _open(self._held), offset, size, self._size)
+
+    def again(self) -> DiskBlob:
+        return DiskBlob(self._threads, _open(self._held), self._size, self._stored)
 
     def close(self) -> None:
         self._held = None
@@ -69,12 +73,12 @@ class DiskSpool:
     def name(self) -> str:
         return self._path.name
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Bytes) -> None:
         held = self._filling()
         await self._threads.run(self._write, held, self._size, data)
         self._size += len(data)
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> Bytes:
         return await descriptor.read(self._threads, _open(self._held), offset, size, self._size)
 
     async def commit(self) -> DiskBlob:
@@ -97,7 +101,7 @@ class DiskSpool:
             raise OSError(errno.EBADF, "the file is no longer being filled")
         return _open(self._held)
 
-    def _write(self, held: Descriptor, offset: int, data: bytes) -> None:
+    def _write(self, held: Descriptor, offset: int, data: Bytes) -> None:
         self._files.check_room(len(data))
         descriptor.write(held, offset, data)
 

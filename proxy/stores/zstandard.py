@@ -8,6 +8,7 @@ from io import FileIO
 from typing import BinaryIO, Literal
 
 from proxy.errors import Refused
+from proxy.stores.base import Bytes
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -34,7 +35,7 @@ class Packed:
         self.size = 0
         """Bytes written to the file by now."""
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Bytes) -> None:
         """OSError where the file cannot be written."""
         self._pending += data
         if len(self._pending) >= _PIECE:

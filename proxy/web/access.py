@@ -36,3 +36,7 @@ class Access:
         return replace(
             request, client=client, scheme=scheme if scheme in ("http", "https") else request.scheme, host=host
         )
+
+    def admits(self, peer: str | None) -> bool:
+        """Whether a request that nobody forwarded is answered; `peer`: who made its connection."""
+        return clients.admitted(clients.address(peer) if peer else None, self.allowed)

@@ -16,14 +16,19 @@ from proxy.errors import Error, Refused
 from proxy.model import Health
 from proxy.rules import verdicts
 from proxy.rules.clients import Networks
+from proxy.server.fast import SHORTCUT, Shortcut
 from proxy.settings import Settings
 from proxy.web.access import Access
 from proxy.web.admin import Healthz, Purge, Readyz
 from proxy.web.dispatch import Dispatch, Site
+from proxy.web.hits import Hits
 from proxy.web.messages import Client, Message, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
 
 log = logging.getLogger("proxy")
+
+_HEADS = 16
+"""The heads of requests that are remembered may take this part of what objects in memory may."""
 
 
 class App:
@@ -70,7 +75,7 @@ class App:
         self._draining = True
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, app: object) -> AsyncIterator[None]:
+    async def _lifespan(self, app: object) -> AsyncIterator[dict[str, Shortcut]]:
         async with wiring.opened(self._settings, self._directory, self._clock, self._reach, serving=True) as proxy:
             self._router.routes += [
                 Route("/healthz", Healthz()),
@@ -79,10 +84,18 @@ class App:
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
             upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
-            yield
+            yield self._state(proxy)
             if upkeep is not None:
                 upkeep.cancel()
                 await asyncio.wait({upkeep})
+
+    def _state(self, proxy: wiring.Proxy) -> dict[str, Shortcut]:
+        """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
+        come by here, to have its line in the log."""
+        if self._settings.log.access:
+            return {}
+        hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
 
 
 def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:

@@ -96,7 +96,7 @@ class Dispatch:
         wish = request.wish
         read = keys.read(match, chosen, no_cache=wish.no_cache, only_if_cached=wish.only_if_cached)
         found = await self._answers.get(read)
-        base = self._base(request) if row.name == "site_metadata" else None
+        base = self._base(request) if row.name in answering.OWN_ADDRESSES else None
         await answering.outcome(client, request, row, found, origins=self._site.origins, base=base)
 
     async def _download(self, client: Client, request: Request, match: Match) -> None:

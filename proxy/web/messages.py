@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -13,6 +14,7 @@ from proxy.errors import ClientGone, Error
 from proxy.model import Headers
 from proxy.rules import directives
 from proxy.rules import headers as headers_
+from proxy.stores.base import Bytes
 
 log = logging.getLogger("proxy")
 
@@ -52,12 +54,10 @@ class Client:
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer whose body is at hand. To HEAD its length alone is told."""
-        if headers_.value(headers, b"content-length") is None:
-            headers = (*headers, (b"content-length", b"%d" % len(body)))
-        await self._start(status, headers)
+        await self._start(status, measured(headers, body))
         await self._send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
-    async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[bytes]) -> None:
+    async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[Bytes]) -> None:
         """Send a body as it comes, until its client leaves. Where it fails, the connection is broken off."""
         gone = self.scope["extensions"][GONE]
         await self._start(status, headers)
@@ -67,6 +67,7 @@ class Client:
                     await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                     if gone():
                         return
+                    await asyncio.sleep(0)  # as long as the client keeps up, nothing else here lets others have a turn
         except (Error, OSError) as error:
             log.debug("an answer was broken off: %s", error)
             self.abort()
@@ -97,17 +98,29 @@ class Client:
         self.scope["extensions"][ABORT]()
 
     async def _start(self, status: int, headers: Headers) -> None:
-        if status in (204, 304):  # they have no body, whatever length upstream gave (RFC 9110 section 8.6)
-            headers = tuple(item for item in headers if item[0] != b"content-length")
         self.started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": dated(headers)})
+        await self._send({"type": "http.response.start", "status": status, "headers": sent(status, headers)})
 
 
 def error_body(detail: str) -> bytes:
     return json.dumps({"errors": [{"detail": detail}]}).encode()
 
 
-def dated(headers: Headers) -> Headers:
+def measured(headers: Headers, body: bytes) -> Headers:
+    """With the length of a body that is at hand."""
+    if headers_.value(headers, b"content-length") is not None:
+        return headers
+    return (*headers, (b"content-length", b"%d" % len(body)))
+
+
+def sent(status: int, headers: Headers) -> Headers:
+    """The fields as they leave."""
+    if status in (204, 304):  # they have no body, whatever length upstream gave (RFC 9110 section 8.6)
+        headers = tuple(item for item in headers if item[0] != b"content-length")
+    return _dated(headers)
+
+
+def _dated(headers: Headers) -> Headers:
     """With a Date, which an origin and a cache have to send (RFC 9110 section 6.6.1)."""
     if headers_.value(headers, b"date") is not None:
         return headers
