@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,10 @@ from proxy.fleet.base import Fleet, Listener, Lost
 from proxy.fleet.local import LocalFleet
 from proxy.fleet.redis import RedisFleet
 from proxy.logs import Calm
+from proxy.metrics.counting import Counters
+from proxy.metrics.metering import Metering
+from proxy.metrics.table import CHECKSUM_FAILURES, StoreName
+from proxy.metrics.telling import Bounded, Medium, Telling
 from proxy.model import Health, Host
 from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Kind, Policy
@@ -39,6 +43,7 @@ from proxy.stores.memory import Memory
 from proxy.stores.mirrored import Mirrored
 from proxy.stores.redis import RedisStore
 from proxy.upstream.base import Upstream
+from proxy.upstream.counted import CountedUpstream
 from proxy.upstream.http import HttpUpstream
 from proxy.upstream.offline import OfflineUpstream
 from proxy.upstream.watched import WatchedUpstream
@@ -61,6 +66,8 @@ class Proxy:
     transparent: Transparent
     purging: Purging
     warming: Warming
+    counters: Counters
+    telling: Telling
     stores: Callable[[], Sequence[Awaitable[Health]]]
     upstream: Callable[[], Sequence[Awaitable[Health]]]
 
@@ -73,24 +80,18 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
     """
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
+        counters = Counters()
         stores = await _stores(settings, directory, clock, observe, stack)
         memory: Memory[Hot] = Memory(settings.cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
-        upstream = WatchedUpstream(_upstream(settings, stack))
+        upstream = WatchedUpstream(_upstream(settings, counters, stack))
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
         keep = settings.cache.keep
-        copies = Copies(
-            memory=memory,
-            negatives=negatives,
-            stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-            keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-            changes=changes,
-        )
         answers = Answers(
-            copies=copies,
+            copies=_copies(memory, negatives, stores, changes, keep),
             upstream=upstream,
             fleet=fleet,
             clock=clock,
@@ -116,6 +117,9 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
+        counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures + stores.blobs.corrupt)
+        metering = Metering(counters, stores.media, (memory, negatives), member.machine.tally)
+        telling = await metering.opened(directory / "savings", clock, observe, stack)
         yield Proxy(
             answers=answers,
             downloads=downloads,
@@ -123,6 +127,8 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             transparent=transparent,
             purging=member.purging,
             warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
+            counters=counters,
+            telling=telling,
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
         )
@@ -143,13 +149,15 @@ def _prepared(directory: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Stores:
-    """`marks` are apart from the rest, so that no purge and no lack of room takes them."""
+    """`marks` are apart from the rest, so that no purge and no lack of room takes them. `media`: whatever holds what a
+    metric calls by one name; the first of them is measured."""
 
     json: Store
     index: Store
     marks: Store
     blobs: DiskBlobs
     on_disk: Sequence[DiskStore]
+    media: Mapping[StoreName, Sequence[Medium]]
 
     @property
     def checked(self) -> tuple[Store, Store, DiskBlobs]:
@@ -166,6 +174,9 @@ async def _stores(
         stack.push_async_callback(store.aclose)
         return store
 
+    def bounded(medium: Medium) -> Medium:
+        return Bounded(medium, settings.cache.max_size)
+
     def redis(part: str) -> RedisStore:
         return RedisStore(client.client, f"{prefix}{part}:", "redis", observe, time.monotonic)
 
@@ -175,16 +186,30 @@ async def _stores(
         blobs = await asyncio.to_thread(DiskBlobs.opened, directory / "tarballs", min_free, observe, clock)
         stack.push_async_callback(blobs.aclose)
         index = await disk("index")
+        tarballs = {StoreName.TARBALL: [bounded(blobs)]}
         if not settings.redis.url:
-            json = await disk("json")
-            return _Stores(json, index, await disk("marks"), blobs, [index, json])
+            json, marks = await disk("json"), await disk("marks")
+            media = {StoreName.JSON: [bounded(json), marks], StoreName.INDEX: [bounded(index)], **tarballs}
+            return _Stores(json, index, marks, blobs, [index, json], media)
     except OSError as error:
         reason = f"cannot be used ({error.strerror or error}); name a directory that is yours to write"
         raise SettingsError([f"cache.dir = {str(directory)!r}: {reason}"]) from error
     prefix = settings.redis.prefix
     client = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
     stack.push_async_callback(client.aclose)
-    return _Stores(client, Mirrored(redis("index"), index), redis("mark"), blobs, [index])
+    shared, remembered = redis("index"), redis("mark")
+    media = {StoreName.JSON: [client, remembered], StoreName.INDEX: [bounded(index), shared], **tarballs}
+    return _Stores(client, Mirrored(shared, index), remembered, blobs, [index], media)
+
+
+def _copies(memory: Memory[Hot], negatives: Memory[Hot], stores: _Stores, changes: Changes, keep: float) -> Copies:
+    return Copies(
+        memory=memory,
+        negatives=negatives,
+        stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
+        keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
+        changes=changes,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +218,7 @@ class _Member:
 
     changes: Changes
     fleet: Fleet
-    machine: Fleet
+    machine: LocalFleet
     purging: Purging
 
 
@@ -215,7 +240,7 @@ async def _member(
 
 async def _fleets(
     settings: Settings, directory: Path, hear: Listener, lost: Lost, stack: contextlib.AsyncExitStack
-) -> tuple[Fleet, Fleet]:
+) -> tuple[Fleet, LocalFleet]:
     """The fleet that shares the stores, and the processes of this machine that share `cache.dir`: without Redis
     they are the same. What is announced is announced to the first."""
     if not settings.redis.url:
@@ -229,7 +254,7 @@ async def _fleets(
     return replicas, machine
 
 
-def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
+def _upstream(settings: Settings, counters: Counters, stack: contextlib.AsyncExitStack) -> Upstream:
     given = settings.upstream
     if given.offline:
         return OfflineUpstream()
@@ -247,7 +272,7 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
         reason = error.strerror or error
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
-    return upstream
+    return CountedUpstream(upstream, counters)
 
 
 def _policy(settings: Settings, name: str) -> Policy:

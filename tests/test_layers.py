@@ -69,6 +69,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 KNOWN_IN = {
     "diskcache": ("proxy.stores",),
     "httptools": ("proxy.server",),
+    "prometheus_client": ("proxy.metrics",),
     "httpx": ("proxy.upstream",),
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),

@@ -26,7 +26,7 @@ async def ask(upstream: Upstream, read: Read, conditions: Headers, begun: Callab
     called when the head is there. Raises what `upstream.send` raises, and `Faulty` for a body that has no end."""
     accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
     fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
-    answer = await upstream.send(Ask(read.endpoint.host, "GET", read.target, fields))
+    answer = await upstream.send(Ask(read.endpoint.host, "GET", read.target, fields, endpoint=read.endpoint.name))
     begun()
     try:
         pieces, size = [], 0

@@ -65,8 +65,9 @@ class Passing:
         return answer
 
     async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
+        name = passage.match.endpoint.name
         fields = (*headers.upstream(passage.headers), (b"accept-encoding", b"identity"))
-        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True)
+        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True, endpoint=name)
         return await self._upstream.send(ask)
 
     async def _invalidate(self, match: Match, upload: _Upload) -> None:

@@ -1,6 +1,7 @@
 """The member to which all members of a local fleet are connected: passes on what one of them says.
 
-It remembers nothing of what it passes on, except who has yet to hear it, and who holds which lease (`leases`).
+It remembers nothing of what it passes on, except who has yet to hear it, who holds which lease (`leases`), and what
+was counted (`sums`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from proxy.fleet import place
 from proxy.fleet.leases import Leases
 from proxy.fleet.messages import LONGEST, Message, invalidation, line, of_invalidation, understood
+from proxy.fleet.sums import Sums
 
 BACKLOG = 1024 * 1024
 """Bytes that wait for a member that does not read. Then it is put out; it knows that it missed something."""
@@ -40,6 +42,7 @@ class Hub:
         self._numbers = itertools.count()
         self._announcements: dict[object, Announcement] = {}
         self._leases: Leases[StreamWriter] = Leases(self._send, settling=successor)
+        self._sums: Sums[StreamWriter] = Sums(self._send)
         if successor:
             asyncio.get_running_loop().call_later(SETTLES, self._leases.settled)
         self._kinds: dict[str, Callable[[StreamWriter, Message], None]] = {
@@ -48,6 +51,8 @@ class Hub:
             "lease": self._leases.asked,
             "word": self._leases.told,
             "release": self._leases.released,
+            "recall": self._sums.recalled,
+            "count": self._sums.counted,
         }
 
     @classmethod
@@ -66,6 +71,7 @@ class Hub:
         return hub
 
     async def aclose(self) -> None:
+        self._sums.aclose()
         if self._server is not None:
             self._server.close()
         self._claim.give_up()
@@ -90,6 +96,7 @@ class Hub:
         finally:
             del self._members[member]
             self._leases.gone(member)
+            self._sums.gone(member)
             for number, announcement in list(self._announcements.items()):
                 self._told(number, announcement, member)
             member.transport.abort()

@@ -21,6 +21,7 @@ from proxy.fleet.base import Lease, Listener, Lost, Told, deaf
 from proxy.fleet.claims import Claims
 from proxy.fleet.hub import Hub
 from proxy.fleet.messages import LONGEST, invalidation, line, of_invalidation, understood
+from proxy.fleet.tally import Tally
 from proxy.model import Health, Invalidation, State
 
 log = logging.getLogger("proxy")
@@ -42,6 +43,7 @@ class LocalFleet:
         self._numbers = itertools.count()
         self._unheard: dict[str, asyncio.Future[bool]] = {}
         self._claims = Claims()
+        self.tally = Tally()
         self._trouble = ""
         self._task = asyncio.create_task(self._stay())
 
@@ -138,6 +140,7 @@ class LocalFleet:
         self._writer = writer
         self._joined.set()
         self._claims.joined(writer.write)
+        self.tally.joined(writer.write)
         try:
             while data := await reader.readline():
                 message = understood(data)
@@ -146,13 +149,14 @@ class LocalFleet:
                     writer.write(line("heard", id=message.get("id")))
                 elif message.get("kind") == "heard" and str(message.get("id")) in self._unheard:
                     self._answered(self._unheard[str(message["id"])], True)
-                else:
+                elif not self.tally.heard(message):
                     self._claims.heard(message)
         except (OSError, ValueError):
             pass  # It broke, or what the hub says has no end.
         finally:
             self._joined.clear()
             self._claims.parted()
+            self.tally.parted()
             for heard in self._unheard.values():
                 self._answered(heard, False)
             writer.transport.abort()

@@ -7,12 +7,22 @@ A store that fails has nothing: `get` gives None, `put` stores nothing, and the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.model import Crate, Health, Selection
 
 Observer = Callable[[str, str], None]
 """Called with (store name, what happened) where a fault or an eviction does not reach the edge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """How much a store holds; None where the medium does not tell. `max_bytes`: what it may hold."""
+
+    entries: int | None = None
+    bytes: int | None = None
+    max_bytes: int | None = None
 
 
 class Store(Protocol):

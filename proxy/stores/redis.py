@@ -22,7 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from proxy.model import Health, Selection, State
 from proxy.stores import connection, envelope, selecting
-from proxy.stores.base import Observer
+from proxy.stores.base import Observer, Volume
 from proxy.stores.breaker import Breaker
 from proxy.stores.faults import Faults
 
@@ -50,6 +50,7 @@ class RedisStore:
         self._breaker = Breaker(clock)
         self._slots = asyncio.Semaphore(connection.CONNECTIONS // 2)
         self._flying: set[asyncio.Task[object]] = set()
+        self.errors = 0  # commands that the server failed or did not answer
 
     @classmethod
     def opened(
@@ -138,6 +139,21 @@ class RedisStore:
         where = connection.where(self.client)
         return Health(self._name, State.DEGRADED if detail else State.OK, detail and f"{where}: {detail}")
 
+    async def held(self) -> Volume:
+        """The server's own figures, of everything in its database, ours or not: to count our keys it would have to
+        go through all of them."""
+
+        async def held() -> Volume:
+            entries, info = await self.client.dbsize(), await self.client.info("memory")
+            return Volume(int(entries), int(info["used_memory"]), int(info.get("maxmemory", 0)) or None)
+
+        return await self._attempt("volume", held, Volume())
+
+    @property
+    def evicted(self) -> int:
+        """None by us: the server evicts by its own policy."""
+        return 0
+
     async def aclose(self) -> None:
         if self._flying:
             await asyncio.wait(self._flying)
@@ -167,6 +183,7 @@ class RedisStore:
         try:
             result = await do()
         except _FAULTS as error:
+            self.errors += 1
             detail = connection.told(self.client, error)
             if isinstance(error, ResponseError | UnicodeError):
                 self._breaker.succeeded()  # it refuses (read-only, out of memory), but it is there

@@ -15,7 +15,8 @@ class Ask:
 
     `headers` go out as they are (plus Host); `body` is streamed, None for none. `patience` is how many seconds
     may pass without a byte, None for the setting `upstream.read_timeout`. `straight`: its client is at the other
-    end of the exchange and may dawdle, so it takes no connection from those that everybody shares.
+    end of the exchange and may dawdle, so it takes no connection from those that everybody shares. `endpoint`: the
+    row on whose behalf it is sent, for the books.
     """
 
     host: Host
@@ -25,6 +26,7 @@ class Ask:
     body: AsyncIterator[bytes] | None = None
     patience: float | None = None
     straight: bool = False
+    endpoint: str = ""
 
 
 class Answer(Protocol):
