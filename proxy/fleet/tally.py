@@ -76,7 +76,8 @@ class Tally:
         self._write = write
         for number, counts in self._unheard.items():
             self._say(number, counts, now=False)
-        self._hand_over(now=True)
+        if self._waiting or self._own_levels:
+            self._hand_over(now=True)
 
     def parted(self) -> None:
         self._write = None
