@@ -12,10 +12,13 @@ from starlette.routing import Mount, Route, Router
 
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
-from proxy.rules import verdicts
+from proxy.metrics.counting import Counters
+from proxy.rules import secrets, verdicts
+from proxy.rules.labels import Labels
 from proxy.settings import Settings
-from proxy.web.admin import Healthz, Purge, Readyz
+from proxy.web.admin import Healthz, Metrics, Purge, Readyz, Stats
 from proxy.web.dispatch import Dispatch, Site
+from proxy.web.edge import SEEN, Edge, Ended, Seen, request_id
 from proxy.web.messages import Client, Message, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
 
@@ -30,6 +33,7 @@ class App:
         self._clock = clock
         self._directory = directory
         self._draining = False
+        self._ended: Ended = lambda scope, seen, seconds: None
         # Without Starlette's middleware, which would answer what fails in words of its own.
         self._router = Router(redirect_slashes=False, lifespan=self._lifespan)
 
@@ -37,6 +41,14 @@ class App:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        seen = scope[SEEN] = Seen()
+        begun = time.perf_counter()
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._ended(scope, seen, time.perf_counter() - begun)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = Client(scope, receive, send)
         try:
             # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
@@ -44,14 +56,17 @@ class App:
         except Refused as error:
             await client.error(error, verdicts.refused(error))
             return
+        client.seen.path = request.path
         try:
             await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
         except Exception:
-            log.exception("a request failed inside this proxy")
+            name = request_id(scope)
+            fields = {"request": name, "method": request.method, "path": secrets.path(request.path)}
+            log.exception("a request failed inside this proxy", extra={"event": fields})
             if client.started:
                 client.abort()
             else:
-                failed = Error("this proxy failed on that request; its log says how")
+                failed = Error(f"this proxy failed on that request; its log says how, of request {name}")
                 await client.error(failed, verdicts.refused(failed))
 
     def drain(self) -> None:
@@ -61,13 +76,21 @@ class App:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: object) -> AsyncIterator[None]:
         async with wiring.opened(self._settings, self._directory, self._clock) as proxy:
+            self._ended = self._edge(proxy.counters)
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: [*proxy.stores(), *proxy.upstream()], lambda: self._draining)),
+                Route("/metrics", Metrics(proxy.telling)),
+                Route("/-/stats", Stats(proxy.telling)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
             yield
+
+    def _edge(self, counters: Counters) -> Edge:
+        stats, log = self._settings.stats, self._settings.log
+        told = logs.AccessLines(json_lines=log.format == "json") if log.access else None
+        return Edge(counters, Labels.of(stats.client_header, stats.clients), told, self._clock)
 
 
 def _noted(client: Client, send: Send) -> Send:

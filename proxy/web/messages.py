@@ -13,6 +13,7 @@ from proxy.errors import ClientGone, Error
 from proxy.model import Headers
 from proxy.rules import directives
 from proxy.rules import headers as headers_
+from proxy.web.edge import SEEN, Seen
 
 log = logging.getLogger("proxy")
 
@@ -31,6 +32,7 @@ class Client:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.started = False
+        self.seen: Seen = scope.get(SEEN) or Seen()
         self._receive = receive
         self._send = send
 
@@ -54,6 +56,7 @@ class Client:
         if headers_.value(headers, b"content-length") is None:
             headers = (*headers, (b"content-length", b"%d" % len(body)))
         await self._start(status, headers)
+        self.seen.size += 0 if self.head_only else len(body)
         await self._send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
     async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[bytes]) -> None:
@@ -63,6 +66,7 @@ class Client:
         try:
             async with contextlib.aclosing(pieces):
                 async for piece in pieces:
+                    self.seen.size += len(piece)
                     await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                     if gone():
                         return
@@ -95,6 +99,7 @@ class Client:
         if status in (204, 304):  # they have no body, whatever length upstream gave (RFC 9110 section 8.6)
             headers = tuple(item for item in headers if item[0] != b"content-length")
         self.started = True
+        self.seen.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": dated(headers)})
 
 
