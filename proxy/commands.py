@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
@@ -61,6 +61,15 @@ async def purge(settings: Settings, directory: Path, selection: Selection, *, so
         what = "; ".join(f"{health.name}: {health.detail}" for health in failed)
         raise Error(f"purged {purged}, but not everything could be reached: {what}")
     return purged
+
+
+async def stats(settings: Settings, directory: Path) -> dict[str, Any]:
+    """What was saved and what is stored. Raises `Error` where the book of savings cannot be read."""
+    async with wiring.opened(settings, directory) as proxy:
+        found = await proxy.telling.stats()
+    if found["since"] is None:
+        raise Error(f"{directory / 'savings'} cannot be read; the log of the server says why")
+    return found
 
 
 def cargo_config(settings: Settings) -> str:

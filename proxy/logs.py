@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ import orjson
 
 from proxy.rules import secrets
 
+_PLAIN = re.compile(r"[^\s\"=\x00-\x1f]+")
 _CONTROLS = {number: f"\\x{number:02x}" for number in (*range(32), 127)}
 
 QUIET = 10.0
@@ -44,7 +46,7 @@ class TextLines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        fields = "".join(f" {name}={_shown(value)}" for name, value in _fields(record).items())
         # A line break in upstream's words would be a line of its own, that says what it likes.
         record.message = secrets.text(record.message + fields).translate(_CONTROLS)
         return super().formatMessage(record)
@@ -74,7 +76,7 @@ class AccessLines:
     def _as_text(self, fields: Mapping[str, object]) -> str:
         now = self._clock()
         time = datetime.fromtimestamp(now).strftime("%Y-%m-%d %H:%M:%S")
-        line = " ".join(f"{name}={value}" for name, value in fields.items())
+        line = " ".join(f"{name}={_shown(value)}" for name, value in fields.items())
         return f"{time},{int(now % 1 * 1000):03} INFO {line}"
 
 
@@ -111,6 +113,10 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in event.items()} if isinstance(event, dict) else {}
 
 
+def _shown(value: object) -> str:
+    """A field's value in a line of text: quoted where it could be taken for more than one."""
+    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else orjson.dumps(value, default=str).decode()
+
+
 def _json(event: Mapping[str, object]) -> str:
-    # A lone surrogate, from bytes that were no UTF-8, must not cost the line.
     return orjson.dumps(event, default=str).decode()

@@ -255,9 +255,14 @@ def defaults(package: Path) -> Path:
 
 def render(loaded: Loaded) -> str:
     """All settings as TOML, each with its origin; secrets are masked."""
-    lines = [(key, kind.shown(kind.show(value)), loaded.origins[key]) for key, kind, value in _rows(loaded.settings)]
+    lines = rows(loaded)
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     return "".join(f"{key:<{widths[0]}} = {value:<{widths[1]}}  # {origin}\n" for key, value, origin in lines)
+
+
+def rows(loaded: Loaded) -> list[tuple[str, str, str]]:
+    """Key, value as TOML with secrets masked, and origin of every setting."""
+    return [(key, kind.shown(kind.show(value)), loaded.origins[key]) for key, kind, value in _rows(loaded.settings)]
 
 
 def _rows(settings: Settings) -> Iterator[tuple[str, Kind, Any]]:

@@ -32,7 +32,9 @@ HEIGHTS = {
     "proxy.settings_sources": 4,
     "proxy.settings_urls": 4,
     "proxy.settings_values": 4,
+    "proxy.report": 5,
     "proxy.server": 5,
+    "proxy.starting": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
@@ -74,7 +76,7 @@ KNOWN_IN = {
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),
     "uvicorn": ("proxy.server",),
-    "proxy.settings": ("proxy.wiring", "proxy.web.app", "proxy.cli", "proxy.commands"),
+    "proxy.settings": ("proxy.wiring", "proxy.web.app", "proxy.cli", "proxy.commands", "proxy.starting"),
 }
 
 # What a rule that is a pure function has no use for.

@@ -221,7 +221,6 @@ READ: list[tuple[str, object, object]] = [
     ("cache.pinned", ["/srv/a/Cargo.lock", "b/Cargo.lock"], ("/srv/a/Cargo.lock", "b/Cargo.lock")),
     ("log.access", True, True),
     ("stats.client_header", "X-Project", "X-Project"),
-    ("stats.clients", {"10.0.0.1": "one", "fd00::/8": "ein Büro"}, {"10.0.0.1/32": "one", "fd00::/8": "ein Büro"}),
     ("cache.max_size", "1TiB", 2**40),
     ("cache.max_size", "1 tb", 10**12),
     ("cache.max_size", "600MB", 600_000_000),

@@ -23,6 +23,11 @@ DAYS = 31
 """Days that are told one by one; all days are in the sums."""
 
 
+CLIENTS = 200
+"""Client labels that are told one by one."""
+OTHERS = "(others)"
+
+
 class Subject(StrEnum):
     ENDPOINT = "endpoint"
     CLIENT = "client"
@@ -64,14 +69,15 @@ def moment(at: float) -> str:
 
 
 def report(since: float, book: Mapping[tuple[str, Item], int]) -> dict[str, Any]:
-    """Everything but the stores, as `stats --json` tells it. `book`: (day, item) -> sum."""
+    """Everything but the stores, as `stats --json` tells it. `since`: 0 where the book cannot be read. `book`: (day,
+    item) -> sum."""
     by_endpoint = _summed(book, Subject.ENDPOINT, days=False)
     by_day = _summed(book, Subject.ENDPOINT, days=True)
     days = sorted({day for day, _ in by_day if day})[-DAYS:]
-    clients = {name: sums for (_, name), sums in sorted(_summed(book, Subject.CLIENT, days=False).items())}
+    clients = _most({name: sums for (_, name), sums in _summed(book, Subject.CLIENT, days=False).items()})
     endpoints = {name: sums for (_, name), sums in sorted(by_endpoint.items())}
     return {
-        "since": moment(since),
+        "since": moment(since) if since else None,
         **figures(_added(endpoints.values())),
         "endpoints": {name: figures(sums) for name, sums in endpoints.items()},
         "days": {each: _day(by_day, each) for each in days},
@@ -88,6 +94,16 @@ def figures(sums: Sums) -> dict[str, Any]:
         "bytes": {"served": served, "fetched": fetched, "avoided": served - fetched},
         "upstream": {"requests": asked, "avoided": answered - asked},
     }
+
+
+def _most(clients: Mapping[str, Sums]) -> dict[str, Sums]:
+    """The clients that were served most, by name; the rest as one, last."""
+    largest = sorted(clients, key=lambda name: -clients[name].get(Field.SERVED, 0))
+    others = [clients[name] for name in largest[CLIENTS:]]
+    chosen = {name: clients[name] for name in sorted(largest[:CLIENTS])}
+    if others:
+        chosen[OTHERS] = _added([*others, chosen.pop(OTHERS, {})])
+    return chosen
 
 
 def _requests(sums: Sums) -> dict[str, Any]:
