@@ -47,6 +47,7 @@ class Server(_Section):
     hosts: Annotated[tuple[str, ...], urls.HOSTS]
     tls_cert: Annotated[str, values.PATH]
     tls_key: Annotated[str, values.PATH]
+    trusted_proxies: Annotated[tuple[str, ...], values.NETWORKS]
     drain_timeout: Annotated[float, values.DURATION]
 
 
@@ -86,6 +87,7 @@ class Redis(_Section):
 
 class Access(_Section):
     read_only: Annotated[bool, values.FLAG]
+    networks: Annotated[tuple[str, ...], values.NETWORKS]
     admin_token: Annotated[str, _TOKEN] = Field(repr=False)
 
 
@@ -135,7 +137,6 @@ _TIMES: Mapping[str, Kind] = {
 # Settings whose feature is not there yet. Whoever adds it moves the row into a section above and a line with the
 # default into default.toml.
 PLANNED: Mapping[str, Kind] = {
-    "server.trusted_proxies": values.NETWORKS,
     "server.max_header_bytes": values.SIZE,
     "server.max_headers": values.whole(1, 10_000),
     "server.header_timeout": values.TIMEOUT,
@@ -144,7 +145,6 @@ PLANNED: Mapping[str, Kind] = {
     "server.max_connections": values.whole(1, 1_000_000),
     "server.max_connections_per_client": values.whole(0, 1_000_000),
     "blobs.url": values.matching(r"(s3://[^/ ]+(/[^ ]*)?)?", 's3://BUCKET[/PREFIX], or "" for none'),
-    "access.networks": values.NETWORKS,
 }
 
 

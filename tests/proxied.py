@@ -18,8 +18,7 @@ import uvicorn
 
 from proxy import settings
 from proxy.rules.endpoints import TIMED
-from proxy.server import sockets
-from proxy.server.protocol import Protocol
+from proxy.server import serving, sockets
 from proxy.web.app import App
 from tests.upstream import Upstream
 
@@ -73,19 +72,7 @@ def proxied(
     }
     loaded = settings.load(overrides, None, {}, endpoints=TIMED)
     groups = sockets.tcp("127.0.0.1", 0)
-    config = uvicorn.Config(
-        App(loaded.settings, directory, clock),
-        loop="uvloop",
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=5,
-    )
+    config = serving.configured(App(loaded.settings, directory, clock), drain_timeout=5)
     server = Server(config)
     thread = threading.Thread(target=server.run, args=(groups[0],), name="proxy")
     thread.start()

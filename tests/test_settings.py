@@ -117,6 +117,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
             "hosts": (),
             "tls_cert": "",
             "tls_key": "",
+            "trusted_proxies": (),
             "drain_timeout": 30.0,
         },
         "upstream": {
@@ -147,7 +148,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
             "pinned": (),
         },
         "redis": {"url": "", "prefix": "crates-proxy:"},
-        "access": {"read_only": False, "admin_token": ""},
+        "access": {"read_only": False, "networks": (), "admin_token": ""},
         "stats": {"client_header": "", "clients": {}},
         "log": {"format": "text", "level": "info", "access": False},
         "endpoints": {},
@@ -192,6 +193,8 @@ READ: list[tuple[str, object, object]] = [
     ("server.public_url", "http://[::1]:8080/a/b//", "http://[::1]:8080/a/b"),
     ("server.hosts", [], ()),
     ("server.hosts", ["A.example", "10.0.0.1", "[::1]"], ("a.example", "10.0.0.1", "::1")),
+    ("server.trusted_proxies", ["10.0.0.2", "fd00::/8"], ("10.0.0.2/32", "fd00::/8")),
+    ("access.networks", ["10.0.0.0/8"], ("10.0.0.0/8",)),
     ("server.drain_timeout", 0, 0.0),
     ("server.drain_timeout", 2.5, 2.5),
     ("server.drain_timeout", "250ms", 0.25),
@@ -405,7 +408,6 @@ def test_an_option_that_was_not_given_changes_nothing(sources: Sources) -> None:
 # --- values of planned settings: the kinds are there, and their documented defaults can be read
 
 PLANNED_DEFAULTS: dict[str, tuple[object, object]] = {
-    "server.trusted_proxies": ([], ()),
     "server.max_header_bytes": ("32KiB", 32768),
     "server.max_headers": (100, 100),
     "server.header_timeout": ("10s", 10.0),
@@ -414,7 +416,6 @@ PLANNED_DEFAULTS: dict[str, tuple[object, object]] = {
     "server.max_connections": (4096, 4096),
     "server.max_connections_per_client": (0, 0),
     "blobs.url": ("", ""),
-    "access.networks": ([], ()),
 }
 
 

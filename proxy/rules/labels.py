@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from proxy.model import Headers
 from proxy.rules import headers as headers_
+from proxy.rules.clients import Address, Network
 
 NONE = "(none)"
 """Whoever has no label. No label of a client's own has parentheses."""
@@ -19,8 +20,6 @@ LONGEST = 64
 """Characters of a label; whatever is behind them is dropped."""
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9 ._:/@+=,#-]+")
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def sanitised(value: bytes) -> str:
@@ -51,10 +50,7 @@ class Labels:
         value = headers_.value(fields, self.header) if self.header else None
         return sanitised(value) if value is not None else ""
 
-    def placed(self, address: str) -> str:
-        """What the client's network is called; an `address` may be none, as that of a Unix socket."""
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return NONE
-        return next((label for network, label in self.networks if found in network), NONE)
+    def placed(self, address: Address | None) -> str:
+        """What the client's network is called; None for a client on a Unix socket."""
+        found = (label for network, label in self.networks if address is not None and address in network)
+        return next(found, NONE)

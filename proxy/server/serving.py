@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 
 from proxy.errors import Error, SettingsError
+from proxy.server import notify
 from proxy.server.lifespan import Lifespan
 from proxy.server.protocol import Protocol
 from proxy.server.sockets import url
@@ -35,12 +36,35 @@ class Tls:
 
 
 def announced(sockets: Sequence[socket.socket], tls: Tls | None) -> None:
-    """The line that tells people, scripts and tests that the proxy serves, and where."""
-    log.info("crates-proxy: serving on %s", url(sockets[0], tls=tls is not None))
+    """The line that tells people, scripts and tests that the proxy serves, and where; service managers hear it too."""
+    address = url(sockets[0], tls=tls is not None)
+    log.info("crates-proxy: serving on %s", address)
+    notify.tell("READY=1", f"STATUS=serving on {address}")
 
 
 def ignored(app: App) -> None:
     """Nobody wants to know that the server drains."""
+
+
+def configured(app: App, tls: Tls | None = None, drain_timeout: float = 30.0) -> uvicorn.Config:
+    """uvicorn as this proxy needs it, wherever it is run from."""
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=Protocol,
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        proxy_headers=False,  # who is believed is a setting of ours, not of uvicorn's
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=math.ceil(drain_timeout),
+        ssl_certfile=tls.cert if tls else None,
+        ssl_keyfile=(tls.key or None) if tls else None,
+    )
 
 
 def serve(
@@ -59,23 +83,7 @@ def serve(
     with the app at the first signal, before the sockets close. What make_app raises is raised.
     """
     app = make_app()
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        interface="asgi3",
-        log_config=None,
-        log_level=logging.WARNING,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=math.ceil(drain_timeout),
-        ssl_certfile=tls.cert if tls else None,
-        ssl_keyfile=(tls.key or None) if tls else None,
-    )
+    config = configured(app, tls, drain_timeout)
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:
@@ -125,6 +133,7 @@ class Server(uvicorn.Server):
             log.error("crates-proxy did not start: %s", failure)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify.tell("STOPPING=1", "STATUS=finishing what is under way")
         self.on_drain()
         await asyncio.sleep(0)  # What the kernel has queued is accepted in this turn of the loop.
         await super().shutdown(sockets=sockets)

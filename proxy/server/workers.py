@@ -18,7 +18,7 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from proxy.server import sockets
+from proxy.server import notify, sockets
 from proxy.server.serving import App, Tls, announced, ignored, serve
 from proxy.server.worker import Job
 
@@ -88,6 +88,8 @@ class Supervisor:
     def _stop(self) -> None:
         """The second time somebody is impatient: workers take a second SIGINT for an order not to wait."""
         self._signal(signal.SIGINT if self.stopping.is_set() else signal.SIGTERM)
+        if not self.stopping.is_set():
+            notify.tell("STOPPING=1", "STATUS=finishing what is under way")
         self.stopping.set()
 
     def _signal(self, number: signal.Signals) -> None:

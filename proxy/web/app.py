@@ -14,8 +14,10 @@ from proxy import logs, wiring
 from proxy.errors import Error, Refused
 from proxy.metrics.counting import Counters
 from proxy.rules import secrets, verdicts
+from proxy.rules.clients import Networks
 from proxy.rules.labels import Labels
 from proxy.settings import Settings
+from proxy.web.access import Access
 from proxy.web.admin import Healthz, Metrics, Purge, Readyz, Stats
 from proxy.web.dispatch import Dispatch, Site
 from proxy.web.edge import SEEN, Edge, Ended, Seen, request_id
@@ -34,6 +36,9 @@ class App:
         self._directory = directory
         self._draining = False
         self._ended: Ended = lambda scope, seen, seconds: None
+        self._access = Access(
+            trusted=Networks.of(settings.server.trusted_proxies), allowed=Networks.of(settings.access.networks)
+        )
         # Without Starlette's middleware, which would answer what fails in words of its own.
         self._router = Router(redirect_slashes=False, lifespan=self._lifespan)
 
@@ -52,11 +57,11 @@ class App:
         client = Client(scope, receive, send)
         try:
             # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
-            request = Request.of(scope)
+            request = self._access.seen(Request.of(scope), scope)
         except Refused as error:
             await client.error(error, verdicts.refused(error))
             return
-        client.seen.path = request.path
+        client.seen.path, client.seen.client = request.path, request.client
         try:
             await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
         except Exception:

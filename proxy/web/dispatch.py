@@ -155,7 +155,7 @@ class Dispatch:
         return item
 
     def _base(self, request: Request) -> str:
-        return addresses.base(self._site.public_url, self._site.hosts, request.scheme, request.get(b"host") or b"")
+        return addresses.base(self._site.public_url, self._site.hosts, request.scheme, request.host)
 
 
 def _passage(client: Client, request: Request, match: Match) -> Passage:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from proxy.metrics.counting import Counters
 from proxy.model import Verdict
 from proxy.rules import headers, secrets
+from proxy.rules.clients import Address
 from proxy.rules.labels import NONE, Labels
 
 SEEN = "crates-proxy.seen"
@@ -36,11 +37,13 @@ Told = Callable[[Mapping[str, object]], None]
 
 
 class Seen:
-    """One request. `endpoint`: its row, "" where it has none; `size`: bytes of the body that were sent."""
+    """One request. `client`: who sent it, None where that is not known; `endpoint`: its row, "" where it has none;
+    `size`: bytes of the body that were sent."""
 
-    __slots__ = ("collapsed", "endpoint", "path", "size", "status", "verdict")
+    __slots__ = ("client", "collapsed", "endpoint", "path", "size", "status", "verdict")
 
     def __init__(self) -> None:
+        self.client: Address | None = None
         self.endpoint = ""
         self.path = "-"
         self.verdict = Verdict.MISS
@@ -75,11 +78,11 @@ class Edge:
         self._clock = clock
         self._known: set[str] = set()
         self._day = -1
-        self._places: dict[str, str] = {}
+        self._places: dict[Address | None, str] = {}
 
     def __call__(self, scope: Mapping[str, Any], seen: Seen, seconds: float) -> None:
         if seen.endpoint and seen.status:  # without a status nobody has heard the answer
-            label = self._label(scope) if self._labels.wanted else ""
+            label = self._label(scope, seen) if self._labels.wanted else ""
             self._counters.answered(
                 seen.endpoint,
                 seen.verdict,
@@ -93,10 +96,9 @@ class Edge:
             self._told(self._line(scope, seen, seconds))
 
     def _line(self, scope: Mapping[str, Any], seen: Seen, seconds: float) -> Mapping[str, object]:
-        peer = scope.get("client")
         return {
             "request": request_id(scope),
-            "client": peer[0] if peer else "-",
+            "client": str(seen.client or "-"),
             "method": scope["method"],
             "path": secrets.path(seen.path),
             "status": seen.status,
@@ -106,9 +108,9 @@ class Edge:
             "ms": round(seconds * 1000, 2),
         }
 
-    def _label(self, scope: Mapping[str, Any]) -> str:
+    def _label(self, scope: Mapping[str, Any], seen: Seen) -> str:
         """A label, one of a bounded number: they come from clients, and each costs rows in the book."""
-        label = self._labels.named(tuple(scope["headers"])) or self._placed(scope)
+        label = self._labels.named(tuple(scope["headers"])) or self._placed(seen.client)
         day = int(self._clock() // 86400)
         if day != self._day:
             self._day = day
@@ -119,13 +121,12 @@ class Edge:
             self._known.add(label)
         return label
 
-    def _placed(self, scope: Mapping[str, Any]) -> str:
-        peer = scope.get("client")
-        if not peer or not self._labels.networks:
+    def _placed(self, client: Address | None) -> str:
+        if not self._labels.networks:
             return NONE
-        place = self._places.get(peer[0])
+        place = self._places.get(client)
         if place is None:
             if len(self._places) >= _ADDRESSES:
                 self._places.clear()
-            place = self._places[peer[0]] = self._labels.placed(peer[0])
+            place = self._places[client] = self._labels.placed(client)
         return place

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from proxy.errors import Refused
 from proxy.model import Headers
 from proxy.rules import headers, paths, routes, wishes
+from proxy.rules.clients import Address
 from proxy.rules.routes import Match
 from proxy.rules.wishes import Wish
 from proxy.web.messages import Scope
@@ -19,11 +20,16 @@ LONGEST_TARGET = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
+    """`scheme`, `host` and `client` are the client's own, where a trusted front server stands between; `client` is
+    None for one on a Unix socket."""
+
     method: str
     scheme: str
     path: str
     query: paths.Query
     headers: Headers
+    host: bytes = b""
+    client: Address | None = None
 
     @classmethod
     def of(cls, scope: Scope) -> Request:
@@ -36,6 +42,7 @@ class Request:
             path=paths.path(scope["raw_path"]),
             query=paths.query(scope["query_string"]),
             headers=tuple(scope["headers"]),
+            host=headers.value(scope["headers"], b"host") or b"",
         )
 
     @property

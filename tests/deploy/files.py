@@ -13,6 +13,9 @@ DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 IGNORED = ROOT / "deploy" / "Dockerfile.dockerignore"
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 GUIDE = ROOT / "deploy" / "README.md"
+CHART = ROOT / "deploy" / "helm" / "crates-proxy"
+SYSTEMD = ROOT / "deploy" / "systemd"
+PROFILES = ROOT / "config"
 
 
 def stages() -> list[list[tuple[str, str]]]:

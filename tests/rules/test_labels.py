@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 
 from proxy.rules import labels
@@ -36,12 +38,14 @@ def test_a_label_from_a_header_has_harmless_characters_and_an_end(value: bytes, 
         ("10.1.3.4", "ci"),
         ("fd00::1", "lab"),
         ("192.0.2.1", labels.NONE),
-        ("", labels.NONE),
-        ("unix", labels.NONE),
     ],
 )
 def test_the_narrowest_network_labels_an_address(address: str, label: str) -> None:
-    assert Labels.of("", NETWORKS).placed(address) == label
+    assert Labels.of("", NETWORKS).placed(ipaddress.ip_address(address)) == label
+
+
+def test_a_client_on_a_unix_socket_is_in_no_network() -> None:
+    assert Labels.of("", NETWORKS).placed(None) == labels.NONE
 
 
 def test_a_client_calls_itself_by_the_header_of_the_settings_and_no_other() -> None:

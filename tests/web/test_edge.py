@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import json
 import logging
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ def scope(path: str = "/", **fields: str) -> dict[str, Any]:
 
 def seen(endpoint: str = "crate", status: int = 200) -> Seen:
     found = Seen()
+    found.client = ipaddress.ip_address("192.0.2.1")
     found.endpoint, found.status, found.path, found.verdict = endpoint, status, "/api/v1/crates/leaf", Verdict.HIT
     return found
 
