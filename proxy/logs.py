@@ -62,6 +62,8 @@ class AccessLines:
         self._stream = stream or sys.stderr
         self._written = self._as_json if json_lines else self._as_text
         self._clock = clock
+        self._second = -1
+        self._begun = ""
 
     def __call__(self, fields: Mapping[str, object]) -> None:
         """Write what a request came to. A log that cannot be written stops nobody."""
@@ -75,9 +77,11 @@ class AccessLines:
 
     def _as_text(self, fields: Mapping[str, object]) -> str:
         now = self._clock()
-        time = datetime.fromtimestamp(now).strftime("%Y-%m-%d %H:%M:%S")
+        if int(now) != self._second:  # to write it out takes as long as all the rest
+            self._second = int(now)
+            self._begun = datetime.fromtimestamp(now).strftime("%Y-%m-%d %H:%M:%S")
         line = " ".join(f"{name}={_shown(value)}" for name, value in fields.items())
-        return f"{time},{int(now % 1 * 1000):03} INFO {line}"
+        return f"{self._begun},{int(now % 1 * 1000):03} INFO {line}"
 
 
 def configure(*, level: str, json_lines: bool) -> None:
@@ -115,7 +119,9 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 def _shown(value: object) -> str:
     """A field's value in a line of text: quoted where it could be taken for more than one."""
-    return value if isinstance(value, str) and _PLAIN.fullmatch(value) else orjson.dumps(value, default=str).decode()
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else orjson.dumps(value).decode()
+    return orjson.dumps(value, default=str).decode()
 
 
 def _json(event: Mapping[str, object]) -> str:

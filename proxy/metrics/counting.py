@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from proxy.metrics import table
 from proxy.metrics.savings import Field, Item, Subject
@@ -30,6 +31,16 @@ class Taken:
     savings: dict[Item, int]
 
 
+class Tally(Protocol):
+    """Answers of one kind since the start, and the bytes of their bodies, counted by whoever gave them."""
+
+    @property
+    def requests(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+
 class Counters:
     def __init__(self) -> None:
         self._requests: dict[tuple[str, str, int, str], list[float]] = {}
@@ -37,6 +48,8 @@ class Counters:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._asked: defaultdict[str, int] = defaultdict(int)
         self._fetched: defaultdict[str, int] = defaultdict(int)
+        self._hits: list[Mapping[tuple[str, int], Tally]] = []
+        self._hits_seen: dict[tuple[int, str, int], tuple[int, int]] = {}
         self._watched: dict[Series, list[Callable[[], int]]] = {}
         self._seen: dict[Series, int] = {}
 
@@ -90,6 +103,10 @@ class Counters:
         """Count bytes of a body that upstream sent."""
         self._fetched[endpoint] += size
 
+    def adopt(self, hits: Mapping[tuple[str, int], Tally]) -> None:
+        """Count as `hit` does what another part counts by itself: (endpoint, status) -> its tally, which only rises."""
+        self._hits.append(hits)
+
     def watch(self, metric: Metric, labels: tuple[str, ...], read: Callable[[], int]) -> None:
         """Count what a part counts by itself: `read` gives its own count, which only rises. Several may add up to
         one series."""
@@ -99,6 +116,7 @@ class Counters:
         """Everything counted since the last time."""
         counts: defaultdict[Series, float] = defaultdict(int)
         savings: defaultdict[Item, int] = defaultdict(int)
+        self._take_adopted()
         requests, self._requests = self._requests, {}
         for key, cell in requests.items():
             _told(counts, key, cell)
@@ -110,6 +128,17 @@ class Counters:
                 counts[series] += now - self._seen.get(series, 0)
                 self._seen[series] = now
         return Taken(dict(counts), dict(savings))
+
+    def _take_adopted(self) -> None:
+        for place, hits in enumerate(self._hits):
+            for (endpoint, status), tally in hits.items():
+                requests, size = self._hits_seen.get((place, endpoint, status), (0, 0))
+                if tally.requests != requests:
+                    self.hit(endpoint, status, 0)  # makes the cell
+                    cell = self._requests[endpoint, "hit", status, ""]
+                    cell[_COUNT] += tally.requests - requests - 1
+                    cell[_BYTES] += tally.bytes - size
+                    self._hits_seen[place, endpoint, status] = tally.requests, tally.bytes
 
     def _take_upstream(self, counts: dict[Series, float], savings: dict[Item, int]) -> None:
         for (host, status), buckets in self._exchanges.items():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 
@@ -45,6 +46,27 @@ def test_a_hit_without_a_clock_counts_as_the_quickest() -> None:
         ("index", "hit", "0.05"): 1,
         ("index", "hit", "sum"): 0.04,
     }
+
+
+@dataclass
+class Tally:
+    requests: int = 0
+    bytes: int = 0
+
+
+def test_hits_that_another_part_counts_are_taken_over_as_they_rise() -> None:
+    counters, hits = Counters(), {("index", 200): Tally(3, 30), ("index", 304): Tally()}
+    counters.adopt(hits)
+    counters.hit("index", 200, 10)
+    counts = counters.take().counts
+    assert of(table.REQUESTS, counts) == {("index", "hit", "200"): 4}
+    assert of(table.BYTES, counts) == {("served",): 40}
+    assert of(table.REQUEST_SECONDS, counts) == {("index", "hit", "0.001"): 4, ("index", "hit", "sum"): 0.0}
+    assert counters.take().counts == {}
+    hits["index", 304].requests += 2
+    taken = counters.take()
+    assert of(table.REQUESTS, taken.counts) == {("index", "hit", "304"): 2}
+    assert taken.savings[Item(Subject.ENDPOINT, "index", Field.ANSWERED)] == 2
 
 
 def test_requests_upstream_are_counted_by_host_and_status_and_those_without_an_answer_too() -> None:
