@@ -8,20 +8,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from proxy import __version__
+from proxy import __version__, wiring_ready, wiring_stores
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
+from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
+from proxy.engine.inventory import Inventory
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
+from proxy.engine.ready import Ready
 from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
-from proxy.engine.warming import Warming
 from proxy.errors import SettingsError
 from proxy.fleet.base import Fleet, Listener, Lost
 from proxy.fleet.local import LocalFleet
@@ -29,24 +32,22 @@ from proxy.fleet.redis import RedisFleet
 from proxy.logs import Calm
 from proxy.metrics.counting import Counters
 from proxy.metrics.metering import Metering
-from proxy.metrics.table import CHECKSUM_FAILURES, StoreName
-from proxy.metrics.telling import Bounded, Medium, Telling
+from proxy.metrics.table import CHECKSUM_FAILURES
+from proxy.metrics.telling import Telling
 from proxy.model import Health, Host
 from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Kind, Policy
 from proxy.settings import Settings
-from proxy.stores.base import Observer, Store
+from proxy.stores.base import Observer
 from proxy.stores.blobs import DiskBlobs
-from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
 from proxy.stores.memory import Memory
-from proxy.stores.mirrored import Mirrored
-from proxy.stores.redis import RedisStore
 from proxy.upstream.base import Upstream
 from proxy.upstream.counted import CountedUpstream
 from proxy.upstream.http import HttpUpstream
 from proxy.upstream.offline import OfflineUpstream
 from proxy.upstream.watched import WatchedUpstream
+from proxy.wiring_stores import Stores
 
 NEGATIVES = 4 * 1024 * 1024
 """Bytes of the memory tier for what does not exist: some two thousand names a worker."""
@@ -65,7 +66,7 @@ class Proxy:
     passing: Passing
     transparent: Transparent
     purging: Purging
-    warming: Warming
+    ready: Ready
     counters: Counters
     telling: Telling
     stores: Callable[[], Sequence[Awaitable[Health]]]
@@ -81,17 +82,20 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
         counters = Counters()
-        stores = await _stores(settings, directory, clock, observe, stack)
+        stores = await wiring_stores.stores(settings, directory, clock, observe, stack)
         memory: Memory[Hot] = Memory(settings.cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, counters, stack))
-        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
+        copies = _copies(settings, stores, changes, memory, negatives)
+        inventory = Inventory(copies=copies, blobs=stores.blobs)
+        pinned = await wiring_ready.pinned(settings, inventory, observe)
+        told = partial(observe, "cache")
+        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk, pinned.__contains__, told)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
-        keep = settings.cache.keep
         answers = Answers(
-            copies=_copies(memory, negatives, stores, changes, keep),
+            copies=copies,
             upstream=upstream,
             fleet=fleet,
             clock=clock,
@@ -114,22 +118,24 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=keep, clock=clock)
-        transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
+        keep = settings.cache.keep
+        shelf = Shelf(memory=memory, negatives=negatives, store=stores.json, changes=changes, keep=keep, clock=clock)
+        transparent = Transparent(passing=passing, shelf=shelf, fleet=fleet, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
         counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures + stores.blobs.corrupt)
         metering = Metering(counters, stores.media, (memory, negatives), member.machine.tally)
         telling = await metering.opened(directory / "savings", clock, observe, stack)
+        parts = wiring_ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,
             downloads=downloads,
             passing=passing,
             transparent=transparent,
             purging=member.purging,
-            warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
+            ready=_ready(settings, stores, member, parts, limit, clock, observe),
+            stores=lambda: [*(each.health() for each in stores.checked), *member.checks()],
             counters=counters,
             telling=telling,
-            stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
         )
 
@@ -138,78 +144,6 @@ def origins(settings: Settings) -> dict[Host, str]:
     """Where the three upstream hosts are."""
     upstream = settings.upstream
     return {Host.API: upstream.api, Host.INDEX: upstream.index, Host.STATIC: upstream.static}
-
-
-def _prepared(directory: Path) -> None:
-    """Make `cache.dir`, for its owner alone. One that is another's, as a mounted volume may be, is taken as it is."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(PermissionError):
-        directory.chmod(0o700)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stores:
-    """`marks` are apart from the rest, so that no purge and no lack of room takes them. `media`: whatever holds what a
-    metric calls by one name; the first of them is measured."""
-
-    json: Store
-    index: Store
-    marks: Store
-    blobs: DiskBlobs
-    on_disk: Sequence[DiskStore]
-    media: Mapping[StoreName, Sequence[Medium]]
-
-    @property
-    def checked(self) -> tuple[Store, Store, DiskBlobs]:
-        return self.json, self.index, self.blobs
-
-
-async def _stores(
-    settings: Settings, directory: Path, clock: Clock, observe: Observer, stack: contextlib.AsyncExitStack
-) -> _Stores:
-    """Index files lie on the disk whatever else is set, since offline builds hang on them."""
-
-    async def disk(name: str) -> DiskStore:
-        store = await asyncio.to_thread(DiskStore.opened, directory / name, name, observe)
-        stack.push_async_callback(store.aclose)
-        return store
-
-    def bounded(medium: Medium) -> Medium:
-        return Bounded(medium, settings.cache.max_size)
-
-    def redis(part: str) -> RedisStore:
-        return RedisStore(client.client, f"{prefix}{part}:", "redis", observe, time.monotonic)
-
-    try:
-        _prepared(directory)
-        min_free = settings.cache.min_free
-        blobs = await asyncio.to_thread(DiskBlobs.opened, directory / "tarballs", min_free, observe, clock)
-        stack.push_async_callback(blobs.aclose)
-        index = await disk("index")
-        tarballs = {StoreName.TARBALL: [bounded(blobs)]}
-        if not settings.redis.url:
-            json, marks = await disk("json"), await disk("marks")
-            media = {StoreName.JSON: [bounded(json), marks], StoreName.INDEX: [bounded(index)], **tarballs}
-            return _Stores(json, index, marks, blobs, [index, json], media)
-    except OSError as error:
-        reason = f"cannot be used ({error.strerror or error}); name a directory that is yours to write"
-        raise SettingsError([f"cache.dir = {str(directory)!r}: {reason}"]) from error
-    prefix = settings.redis.prefix
-    client = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
-    stack.push_async_callback(client.aclose)
-    shared, remembered = redis("index"), redis("mark")
-    media = {StoreName.JSON: [client, remembered], StoreName.INDEX: [bounded(index), shared], **tarballs}
-    return _Stores(client, Mirrored(shared, index), remembered, blobs, [index], media)
-
-
-def _copies(memory: Memory[Hot], negatives: Memory[Hot], stores: _Stores, changes: Changes, keep: float) -> Copies:
-    return Copies(
-        memory=memory,
-        negatives=negatives,
-        stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-        keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-        changes=changes,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +155,17 @@ class _Member:
     machine: LocalFleet
     purging: Purging
 
+    def checks(self) -> Sequence[Awaitable[Health]]:
+        return [self.fleet.health()] if self.machine is self.fleet else [self.fleet.health(), self._local()]
+
+    async def _local(self) -> Health:
+        return replace(await self.machine.health(), name="machine")
+
 
 async def _member(
     settings: Settings,
     directory: Path,
-    stores: _Stores,
+    stores: Stores,
     clock: Clock,
     tiers: Sequence[Forgetful],
     stack: contextlib.AsyncExitStack,
@@ -273,6 +213,34 @@ def _upstream(settings: Settings, counters: Counters, stack: contextlib.AsyncExi
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
     return CountedUpstream(upstream, counters)
+
+
+def _copies(
+    settings: Settings, stores: Stores, changes: Changes, memory: Memory[Hot], negatives: Memory[Hot]
+) -> Copies:
+    keep = settings.cache.keep
+    return Copies(
+        memory=memory,
+        negatives=negatives,
+        stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
+        keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
+        changes=changes,
+    )
+
+
+def _ready(
+    settings: Settings,
+    stores: Stores,
+    member: _Member,
+    parts: wiring_ready.Parts,
+    limit: Limit,
+    clock: Clock,
+    observe: Observer,
+) -> Ready:
+    depot = Depot(stores.index, stores.json, stores.blobs, member.changes)
+    fleets = wiring_ready.Fleets(member.fleet, member.machine)
+    common = wiring_ready.Common(_policy(settings, "index"), limit.keep, clock, observe)
+    return wiring_ready.ready(settings, depot, fleets, member.purging, parts, common)
 
 
 def _policy(settings: Settings, name: str) -> Policy:

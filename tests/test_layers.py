@@ -35,9 +35,14 @@ HEIGHTS = {
     "proxy.report": 5,
     "proxy.server": 5,
     "proxy.starting": 5,
+    "proxy.wiring_ready": 5,
+    "proxy.wiring_stores": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
+    "proxy.commands_archive": 5,
+    "proxy.commands_offline": 5,
+    "proxy.commands_progress": 5,
     "proxy.cli": 5,
     "proxy.__main__": 5,
 }
@@ -69,14 +74,27 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 
 # Library -> the parts that may import it.
 KNOWN_IN = {
+    "backports": ("proxy.stores.zstandard",),
+    "compression": ("proxy.stores.zstandard",),
     "diskcache": ("proxy.stores",),
     "httptools": ("proxy.server",),
+    "httpcore": ("proxy.upstream",),
     "prometheus_client": ("proxy.metrics",),
     "httpx": ("proxy.upstream",),
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),
     "uvicorn": ("proxy.server",),
-    "proxy.settings": ("proxy.wiring", "proxy.web.app", "proxy.cli", "proxy.commands", "proxy.starting"),
+    "proxy.settings": (
+        "proxy.wiring",
+        "proxy.wiring_ready",
+        "proxy.wiring_stores",
+        "proxy.web.app",
+        "proxy.cli",
+        "proxy.commands",
+        "proxy.commands_archive",
+        "proxy.commands_offline",
+        "proxy.starting",
+    ),
 }
 
 # What a rule that is a pure function has no use for.

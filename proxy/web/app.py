@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from starlette.routing import Mount, Route, Router
@@ -13,6 +14,7 @@ from starlette.routing import Mount, Route, Router
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
 from proxy.metrics.counting import Counters
+from proxy.model import Health
 from proxy.rules import secrets, verdicts
 from proxy.rules.clients import Networks
 from proxy.rules.labels import Labels
@@ -84,18 +86,27 @@ class App:
             self._ended = self._edge(proxy.counters)
             self._router.routes += [
                 Route("/healthz", Healthz()),
-                Route("/readyz", Readyz(lambda: [*proxy.stores(), *proxy.upstream()], lambda: self._draining)),
+                Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
                 Route("/metrics", Metrics(proxy.telling)),
                 Route("/-/stats", Stats(proxy.telling)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
+            upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
             yield
+            if upkeep is not None:
+                upkeep.cancel()
+                await asyncio.wait({upkeep})
 
     def _edge(self, counters: Counters) -> Edge:
         stats, log = self._settings.stats, self._settings.log
         told = logs.AccessLines(json_lines=log.format == "json") if log.access else None
         return Edge(counters, Labels.of(stats.client_header, stats.clients), told, self._clock)
+
+
+def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:
+    pinned = [proxy.ready.upkeep.health()] if settings.cache.pinned else []
+    return [*proxy.stores(), *proxy.upstream(), *pinned]
 
 
 def _noted(client: Client, send: Send) -> Send:
