@@ -81,12 +81,12 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
     """
     observe = Calm()
     async with contextlib.AsyncExitStack() as stack:
-        counters = Counters()
         stores = await wiring_stores.stores(settings, directory, clock, observe, stack)
         memory: Memory[Hot] = Memory(settings.cache.memory)
         negatives: Memory[Hot] = Memory(NEGATIVES)
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
+        counters, telling = await _metering(directory, stores, member, (memory, negatives), clock, observe, stack)
         upstream = WatchedUpstream(_upstream(settings, counters, stack))
         copies = _copies(settings, stores, changes, memory, negatives)
         inventory = Inventory(copies=copies, blobs=stores.blobs)
@@ -94,15 +94,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         told = partial(observe, "cache")
         limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk, pinned.__contains__, told)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
-        answers = Answers(
-            copies=copies,
-            upstream=upstream,
-            fleet=fleet,
-            clock=clock,
-            observe=observe,
-            stale_after=settings.upstream.stale_after,
-            offline=settings.upstream.offline,
-        )
+        answers = _answers(settings, copies, upstream, fleet, clock, observe)
         stack.push_async_callback(answers.aclose)
         downloads = Downloads(
             answers=answers,
@@ -122,9 +114,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         shelf = Shelf(memory=memory, negatives=negatives, store=stores.json, changes=changes, keep=keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, fleet=fleet, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
-        counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures + stores.blobs.corrupt)
-        metering = Metering(counters, stores.media, (memory, negatives), member.machine.tally)
-        telling = await metering.opened(directory / "savings", clock, observe, stack)
+        counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
         parts = wiring_ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,
@@ -213,6 +203,36 @@ def _upstream(settings: Settings, counters: Counters, stack: contextlib.AsyncExi
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
     return CountedUpstream(upstream, counters)
+
+
+async def _metering(
+    directory: Path,
+    stores: Stores,
+    member: _Member,
+    tiers: Sequence[Memory[Hot]],
+    clock: Clock,
+    observe: Observer,
+    stack: contextlib.AsyncExitStack,
+) -> tuple[Counters, Telling]:
+    """It ends after those who count and before what it writes to."""
+    counters = Counters()
+    counters.watch(CHECKSUM_FAILURES, (), lambda: stores.blobs.corrupt)
+    metering = Metering(counters, stores.media, tiers, member.machine.tally)
+    return counters, await metering.opened(directory / "savings", clock, observe, stack)
+
+
+def _answers(
+    settings: Settings, copies: Copies, upstream: Upstream, fleet: Fleet, clock: Clock, observe: Observer
+) -> Answers:
+    return Answers(
+        copies=copies,
+        upstream=upstream,
+        fleet=fleet,
+        clock=clock,
+        observe=observe,
+        stale_after=settings.upstream.stale_after,
+        offline=settings.upstream.offline,
+    )
 
 
 def _copies(
