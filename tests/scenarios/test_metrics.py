@@ -15,20 +15,22 @@ from tests.upstream import Upstream, faults, samples
 
 CRATE, INDEX, TARBALL = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/crates/leaf/1.0.0/download"
 
+PLAIN = {"accept_encoding": "identity"}  # what is counted is what travels
+
 
 def requests(found: Samples) -> dict[tuple[str, ...], float]:
     return {tuple(labels): value for (name, *labels), value in found.items() if name == "requests_total"}
 
 
 def test_each_verdict_is_counted_with_what_it_cost(proxy: Proxied, upstream: Upstream) -> None:
-    sizes = [len(proxy.get(INDEX).content) for _ in range(2)]  # miss, hit
+    sizes = [len(proxy.get(INDEX, **PLAIN).content) for _ in range(2)]  # miss, hit
     proxy.clock.now += 61
-    sizes.append(len(proxy.get(INDEX).content))  # revalidated
+    sizes.append(len(proxy.get(INDEX, **PLAIN).content))  # revalidated
     proxy.clock.now += 61
     upstream.stop("index")
-    sizes.append(len(proxy.get(INDEX).content))  # stale
+    sizes.append(len(proxy.get(INDEX, **PLAIN).content))  # stale
     assert proxy.get("/index/ab/se/absent").status_code == 502
-    sizes.append(len(proxy.get("/api/v1/me", cookie=f"cargo_session={samples.SESSION}").content))
+    sizes.append(len(proxy.get("/api/v1/me", cookie=f"cargo_session={samples.SESSION}", **PLAIN).content))
     found = metrics(proxy.url)
     assert requests(found) == {
         ("index", "200", "miss"): 1,
