@@ -28,7 +28,8 @@ async def ask(
     called when the head is there. Raises what `upstream.send` raises, and `Faulty` for a body that has no end."""
     accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
     fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
-    answer = await upstream.send(Ask(read.endpoint.host, "GET", read.target, fields, need=need))
+    row = read.endpoint
+    answer = await upstream.send(Ask(row.host, "GET", read.target, fields, need=need, endpoint=row.name))
     begun()
     try:
         pieces, size = [], 0

@@ -88,6 +88,7 @@ class Passing:
             straight=True,
             need=passage.need,
             interim=_heard(passage.interim),
+            endpoint=passage.match.endpoint.name,
         )
         return await self._upstream.send(ask)
 

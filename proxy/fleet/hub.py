@@ -1,7 +1,7 @@
 """The member to which all members of a local fleet are connected: passes on what one of them says.
 
 It remembers nothing of what it passes on, except who has yet to hear it, who holds which lease (`leases`), and what
-of the budget is spent (`purse`).
+of the budget is spent (`purse`), and what was counted (`sums`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from proxy.fleet import place
 from proxy.fleet.leases import Leases
 from proxy.fleet.messages import LONGEST, Message, invalidation, line, of_invalidation, understood
 from proxy.fleet.purse import Purse
+from proxy.fleet.sums import Sums
 from proxy.fleet.treasurer import Treasurer
 
 BACKLOG = 1024 * 1024
@@ -44,6 +45,7 @@ class Hub:
         self._numbers = itertools.count()
         self._announcements: dict[object, Announcement] = {}
         self._leases: Leases[StreamWriter] = Leases(self._send, settling=successor)
+        self._sums: Sums[StreamWriter] = Sums(self._send)
         if successor:
             asyncio.get_running_loop().call_later(SETTLES, self._leases.settled)
         self._treasurer: Treasurer[StreamWriter] = Treasurer(purse, self._send, self._tell)
@@ -57,6 +59,8 @@ class Hub:
             "give back": self._treasurer.given_back,
             "hold": self._treasurer.held,
             "standing": self._treasurer.asked,
+            "recall": self._sums.recalled,
+            "count": self._sums.counted,
         }
 
     @classmethod
@@ -76,6 +80,7 @@ class Hub:
         return hub
 
     async def aclose(self) -> None:
+        self._sums.aclose()
         if self._server is not None:
             self._server.close()
         self._purse.close()
@@ -102,6 +107,7 @@ class Hub:
         finally:
             del self._members[member]
             self._leases.gone(member)
+            self._sums.gone(member)
             for number, announcement in list(self._announcements.items()):
                 self._told(number, announcement, member)
             member.transport.abort()

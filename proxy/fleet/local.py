@@ -26,6 +26,7 @@ from proxy.fleet.hub import Hub
 from proxy.fleet.journal import File
 from proxy.fleet.messages import LONGEST, invalidation, line, of_invalidation, understood
 from proxy.fleet.purse import Purse
+from proxy.fleet.tally import Tally
 from proxy.model import Health, Invalidation, State
 from proxy.rules.bucket import Limits
 
@@ -53,6 +54,7 @@ class LocalFleet:
         self._claims = Claims()
         self._limits = limits
         self._clock = clock
+        self.tally = Tally()
         self._trouble = ""
         self._task = asyncio.create_task(self._stay())
 
@@ -165,6 +167,7 @@ class LocalFleet:
         self._joined.set()
         self._claims.joined(writer.write)
         self.budget.joined(writer.write)
+        self.tally.joined(writer.write)
         try:
             while data := await reader.readline():
                 message = understood(data)
@@ -173,7 +176,7 @@ class LocalFleet:
                     writer.write(line("heard", id=message.get("id")))
                 elif message.get("kind") == "heard" and str(message.get("id")) in self._unheard:
                     self._answered(self._unheard[str(message["id"])], True)
-                else:
+                elif not self.tally.heard(message):
                     self._claims.heard(message)
                     self.budget.heard(message)
         except (OSError, ValueError):
@@ -182,6 +185,7 @@ class LocalFleet:
             self._joined.clear()
             self._claims.parted()
             self.budget.parted()
+            self.tally.parted()
             for heard in self._unheard.values():
                 self._answered(heard, False)
             writer.transport.abort()

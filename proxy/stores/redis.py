@@ -23,7 +23,7 @@ from redis.exceptions import RedisError, ResponseError
 from proxy.model import Health, Selection, State
 from proxy.rules.breaker import Breaker
 from proxy.stores import connection, envelope, selecting
-from proxy.stores.base import Observer
+from proxy.stores.base import Observer, Volume
 from proxy.stores.faults import Faults
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ class RedisStore:
         self._clock = clock
         self._slots = asyncio.Semaphore(connection.CONNECTIONS // 2)
         self._flying: set[asyncio.Task[object]] = set()
+        self.errors = 0  # commands that the server failed or did not answer
 
     @classmethod
     def opened(
@@ -149,6 +150,21 @@ class RedisStore:
         where = connection.where(self.client)
         return Health(self._name, State.DEGRADED if detail else State.OK, detail and f"{where}: {detail}")
 
+    async def held(self) -> Volume:
+        """The server's own figures, of everything in its database, ours or not: to count our keys it would have to
+        go through all of them."""
+
+        async def held() -> Volume:
+            entries, info = await self.client.dbsize(), await self.client.info("memory")
+            return Volume(int(entries), int(info["used_memory"]), int(info.get("maxmemory", 0)) or None)
+
+        return await self._attempt("volume", held, Volume())
+
+    @property
+    def evicted(self) -> int:
+        """None by us: the server evicts by its own policy."""
+        return 0
+
     async def aclose(self) -> None:
         if self._flying:
             await asyncio.wait(self._flying)
@@ -178,6 +194,7 @@ class RedisStore:
         try:
             result = await do()
         except _FAULTS as error:
+            self.errors += 1
             detail = connection.told(self.client, error)
             if isinstance(error, ResponseError | UnicodeError):
                 self._breaker.succeeded()  # it refuses (read-only, out of memory), but it is there

@@ -55,7 +55,7 @@ class Ask:
     may pass without a byte, None for the setting `upstream.read_timeout`. `straight`: its client is at the other
     end of the exchange and may dawdle, so it takes no connection from those that everybody shares. `need`: for whom
     it is made; what goes in its caller's name waits for nothing and speaks for nobody else. `interim`: the client's
-    ear for interim answers, where it is straight.
+    ear for interim answers, where it is straight. `endpoint`: the row on whose behalf it is sent, for the books.
     """
 
     host: Host
@@ -67,6 +67,7 @@ class Ask:
     straight: bool = False
     need: Need = field(default_factory=Need, compare=False)
     interim: Interim | None = None
+    endpoint: str = ""
 
 
 class Answer(Protocol):

@@ -13,14 +13,17 @@ from starlette.routing import Mount, Route, Router
 
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
+from proxy.metrics.counting import Counters
 from proxy.model import Health
-from proxy.rules import verdicts
+from proxy.rules import secrets, verdicts
 from proxy.rules.clients import Networks
+from proxy.rules.labels import Labels
 from proxy.server.fast import SHORTCUT, Shortcut
 from proxy.settings import Settings
 from proxy.web.access import Access
-from proxy.web.admin import Healthz, Purge, Readyz
+from proxy.web.admin import Healthz, Metrics, Purge, Readyz, Stats
 from proxy.web.dispatch import Dispatch, Site
+from proxy.web.edge import SEEN, Edge, Ended, Seen, request_id
 from proxy.web.hits import Hits
 from proxy.web.messages import Client, Message, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
@@ -43,6 +46,8 @@ class App:
         self._reach = reach
         self._directory = directory
         self._draining = False
+        self._labels = Labels.of(settings.stats.client_header, settings.stats.clients)
+        self._ended: Ended = lambda scope, seen, seconds: None
         self._access = Access(
             trusted=Networks.of(settings.server.trusted_proxies), allowed=Networks.of(settings.access.networks)
         )
@@ -53,6 +58,14 @@ class App:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        seen = scope[SEEN] = Seen()
+        begun = time.perf_counter()
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._ended(scope, seen, time.perf_counter() - begun)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = Client(scope, receive, send)
         try:
             # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
@@ -60,14 +73,17 @@ class App:
         except Refused as error:
             await client.error(error, verdicts.refused(error))
             return
+        client.seen.path, client.seen.client = request.path, request.client
         try:
             await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
         except Exception:
-            log.exception("a request failed inside this proxy")
+            name = request_id(scope)
+            fields = {"request": name, "method": request.method, "path": secrets.path(request.path)}
+            log.exception("a request failed inside this proxy", extra={"event": fields})
             if client.started:
                 client.abort()
             else:
-                failed = Error("this proxy failed on that request; its log says how")
+                failed = Error(f"this proxy failed on that request; its log says how, of request {name}")
                 await client.error(failed, verdicts.refused(failed))
 
     def drain(self) -> None:
@@ -77,9 +93,12 @@ class App:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: object) -> AsyncIterator[dict[str, Shortcut]]:
         async with wiring.opened(self._settings, self._directory, self._clock, self._reach, serving=True) as proxy:
+            self._ended = self._edge(proxy.counters)
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
+                Route("/metrics", Metrics(proxy.telling)),
+                Route("/-/stats", Stats(proxy.telling)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
@@ -91,11 +110,17 @@ class App:
 
     def _state(self, proxy: wiring.Proxy) -> dict[str, Shortcut]:
         """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
-        come by here, to have its line in the log."""
-        if self._settings.log.access:
+        come by here, to have its line in the log or to be counted as its client's."""
+        if self._settings.log.access or self._labels.wanted:
             return {}
         hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        proxy.counters.adopt(hits.tallies)
         return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
+
+    def _edge(self, counters: Counters) -> Edge:
+        log = self._settings.log
+        told = logs.AccessLines(json_lines=log.format == "json") if log.access else None
+        return Edge(counters, self._labels, told, self._clock)
 
 
 def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:

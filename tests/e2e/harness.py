@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 START_WITHIN = 15.0
 STOP_WITHIN = 15.0
 
-_SERVING = re.compile(r"crates-proxy: serving on (http://\S+)")
+_SERVING = re.compile(r"crates-proxy: serving on (http://[^\s\"]+)")
 
 
 def until(ready: Callable[[], bool], within: float) -> bool:

@@ -40,6 +40,9 @@ class NoBlobs:
     async def open(self, crate: object, sha256: str) -> Blob | None:
         return None
 
+    def used(self, sha256: str) -> None:
+        pass
+
     async def spool(self, crate: object, sha256: str) -> Spool:
         raise OSError
 

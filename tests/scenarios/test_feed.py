@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.upstream import Source, Upstream, faults, samples
 CRATE, OTHER, INDEX = "/api/v1/crates/leaf", "/api/v1/crates/abc", "/index/le/af/leaf"
 FEED = "/rss/updates.xml"
 DAY = 86400.0
-GIVEN = {"upstream__follow_feed": True, "endpoints__crate__ttl": "30d", "endpoints__index__ttl": "30d"}
+GIVEN: dict[str, Any] = {"upstream__follow_feed": True, "endpoints__crate__ttl": "30d", "endpoints__index__ttl": "30d"}
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -241,7 +242,7 @@ def test_a_ceiling_of_nothing_leaves_the_index_alone(upstream: Upstream, clock: 
 def test_renewal_goes_on_after_a_restart_and_dependencies_take_part_where_their_ttl_lets_them(
     upstream: Upstream, clock: ManualClock, tmp_path: Path
 ) -> None:
-    given = {"upstream__renew_ceiling": "6h", "endpoints__dependencies__ttl": "1h"}
+    given: dict[str, Any] = {"upstream__renew_ceiling": "6h", "endpoints__dependencies__ttl": "1h"}
     with proxied(upstream, tmp_path, clock, **given) as first:
         first.get(DEPENDENCIES)
     clock.now += 2 * HOUR + 1
