@@ -91,21 +91,76 @@ def serve(config: Path | None, host: str | None, port: str | None, workers: str 
 @_with_config
 @click.argument("what", nargs=-1, required=True, metavar="LOCKFILE|NAME[@VERSION] ...")
 def warm(config: Path | None, what: tuple[str, ...]) -> None:
-    """Fetch index files and tarballs into the cache.
+    """Fetch index files and tarballs into the cache, so that builds need crates.io no more.
 
-    WHAT is a Cargo.lock (an argument with a / or ending in .lock, - for standard input), or the name of a crate,
-    alone for its newest version that is not yanked. Dependencies of named crates are not followed.
+    An argument with a / or ending in .lock is a Cargo.lock, - is one on standard input; any other is the name of a
+    crate, alone for its newest version that is not yanked. Dependencies of named crates are not followed.
+
+    Only what is missing is fetched, so a run that was broken off is simply started again. What could not be had is
+    told at the end, with why; the exit status is then 1.
     """
-    from proxy import commands
+    from proxy import commands_offline as commands
 
     loaded = _loaded(config, {})
     logs.configure(level="error", json_lines=False)
-    try:
-        wanted = commands.wanted(what, sys.stdin)
-    except Refused as error:
-        _stop(error, 2)
-    failures = _run(commands.warm(loaded.settings, _directory(loaded), wanted))
-    sys.exit(1 if failures else 0)
+    needs = _parsed(lambda: commands.wanted(what, sys.stdin))
+    sys.exit(0 if _run(commands.warm(loaded.settings, _directory(loaded), needs)) else 1)
+
+
+@main.command()
+@_with_config
+@click.argument("lockfiles", nargs=-1, required=True, metavar="LOCKFILE ...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of sentences.")
+def check(config: Path | None, lockfiles: tuple[str, ...], as_json: bool) -> None:
+    """Would these lock files (- is standard input) build from the cache alone? Exit status 1 if not.
+
+    Every index file must be stored and have the version with the lock file's checksum, and every tarball must be
+    stored with the right bytes: all of them are read. Nothing is sent to crates.io.
+    """
+    from proxy import commands_offline as commands
+
+    loaded = _loaded(config, {"upstream.offline": True})
+    logs.configure(level="error", json_lines=False)
+    needs = _parsed(lambda: commands.locked(lockfiles, sys.stdin))
+    sys.exit(0 if _run(commands.check(loaded.settings, _directory(loaded), needs, as_json=as_json)) else 1)
+
+
+@main.command()
+@_with_config
+@click.argument("file")
+@click.argument("lockfiles", nargs=-1, metavar="[LOCKFILE ...]")
+def export(config: Path | None, file: str, lockfiles: tuple[str, ...]) -> None:
+    """Write what is stored to FILE (- is standard output), to be imported on another machine.
+
+    With lock files (- is standard input) only what they need goes in: index files and tarballs. Without, all of the
+    cache does. FILE appears when it is complete. Exit status 1 where something is missing from it, which is told: then
+    `warm` fetches it. Nothing is sent to crates.io.
+    """
+    from proxy import commands_archive, commands_offline
+
+    loaded = _loaded(config, {"upstream.offline": True})
+    logs.configure(level="error", json_lines=False)
+    if file == "-" and sys.stdout.isatty():
+        raise click.UsageError("an archive is nothing for a terminal: send it to a file or a pipe")
+    needs = _parsed(lambda: commands_offline.locked(lockfiles, sys.stdin)) if lockfiles else None
+    sys.exit(0 if _run(commands_archive.export(loaded.settings, _directory(loaded), file, needs)) else 1)
+
+
+@main.command(name="import")
+@_with_config
+@click.argument("file")
+def import_(config: Path | None, file: str) -> None:
+    """Put what is in FILE (- is standard input), which `export` wrote, into the cache.
+
+    Each file in it is stored once its checksum is known to be right; one that is wrong is refused by name, and the
+    exit status is then 1. What the cache has newer stays. A run that was broken off is simply started again. Running
+    servers see what was imported. Nothing is sent to crates.io.
+    """
+    from proxy import commands_archive
+
+    loaded = _loaded(config, {"upstream.offline": True})
+    logs.configure(level="error", json_lines=False)
+    sys.exit(0 if _run(commands_archive.import_(loaded.settings, _directory(loaded), file)) else 1)
 
 
 @main.command()
@@ -162,6 +217,14 @@ def _directory(loaded: Loaded) -> Path:
     try:
         return loaded.settings.cache_dir(os.environ)
     except SettingsError as error:
+        _stop(error, 2)
+
+
+def _parsed(parse: Callable[[], T]) -> T:
+    """What arguments mean; exit 2 where they mean nothing."""
+    try:
+        return parse()
+    except Refused as error:
         _stop(error, 2)
 
 

@@ -10,18 +10,21 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from proxy import __version__
+from proxy import __version__, wiring_ready
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
+from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
+from proxy.engine.inventory import Inventory
 from proxy.engine.passing import Passing
 from proxy.engine.purging import Holdings, Purging
+from proxy.engine.ready import Ready
 from proxy.engine.shelf import Shelf
 from proxy.engine.transparent import Transparent
-from proxy.engine.warming import Warming
 from proxy.errors import SettingsError
 from proxy.fleet.base import Fleet, Listener, Lost
 from proxy.fleet.local import LocalFleet
@@ -60,7 +63,7 @@ class Proxy:
     passing: Passing
     transparent: Transparent
     purging: Purging
-    warming: Warming
+    ready: Ready
     stores: Callable[[], Sequence[Awaitable[Health]]]
     upstream: Callable[[], Sequence[Awaitable[Health]]]
 
@@ -79,16 +82,12 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         member = await _member(settings, directory, stores, clock, (memory, negatives), stack)
         changes, fleet = member.changes, member.fleet
         upstream = WatchedUpstream(_upstream(settings, stack))
-        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk)
+        copies = _copies(settings, stores, changes, memory, negatives)
+        inventory = Inventory(copies=copies, blobs=stores.blobs)
+        pinned = await wiring_ready.pinned(settings, inventory, observe)
+        told = partial(observe, "cache")
+        limit = Limit(settings.cache.max_size, stores.blobs, stores.on_disk, pinned.__contains__, told)
         stack.callback(asyncio.create_task(_tidy(stores.blobs, limit)).cancel)
-        keep = settings.cache.keep
-        copies = Copies(
-            memory=memory,
-            negatives=negatives,
-            stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
-            keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
-            changes=changes,
-        )
         answers = Answers(
             copies=copies,
             upstream=upstream,
@@ -113,16 +112,18 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
+        keep = settings.cache.keep
         shelf = Shelf(memory=memory, negatives=negatives, store=stores.json, changes=changes, keep=keep, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, fleet=fleet, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
+        parts = wiring_ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,
             downloads=downloads,
             passing=passing,
             transparent=transparent,
             purging=member.purging,
-            warming=Warming(answers=answers, downloads=downloads, index_policy=_policy(settings, "index")),
+            ready=_ready(settings, stores, member, parts, limit, clock, observe),
             stores=lambda: [*(each.health() for each in stores.checked), *member.checks()],
             upstream=upstream.checks,
         )
@@ -254,6 +255,34 @@ def _upstream(settings: Settings, stack: contextlib.AsyncExitStack) -> Upstream:
         raise SettingsError([f"upstream.ca_file = {given.ca_file!r}: cannot be used ({reason})"]) from error
     stack.push_async_callback(upstream.aclose)
     return upstream
+
+
+def _copies(
+    settings: Settings, stores: _Stores, changes: Changes, memory: Memory[Hot], negatives: Memory[Hot]
+) -> Copies:
+    keep = settings.cache.keep
+    return Copies(
+        memory=memory,
+        negatives=negatives,
+        stores={Kind.JSON: stores.json, Kind.HTML: stores.json, Kind.INDEX: stores.index},
+        keep={Kind.JSON: keep, Kind.HTML: keep, Kind.INDEX: None},
+        changes=changes,
+    )
+
+
+def _ready(
+    settings: Settings,
+    stores: _Stores,
+    member: _Member,
+    parts: wiring_ready.Parts,
+    limit: Limit,
+    clock: Clock,
+    observe: Observer,
+) -> Ready:
+    depot = Depot(stores.index, stores.json, stores.blobs, member.changes)
+    fleets = wiring_ready.Fleets(member.fleet, member.machine)
+    common = wiring_ready.Common(_policy(settings, "index"), limit.keep, clock, observe)
+    return wiring_ready.ready(settings, depot, fleets, member.purging, parts, common)
 
 
 def _policy(settings: Settings, name: str) -> Policy:

@@ -33,9 +33,13 @@ HEIGHTS = {
     "proxy.settings_urls": 4,
     "proxy.settings_values": 4,
     "proxy.server": 5,
+    "proxy.wiring_ready": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
+    "proxy.commands_archive": 5,
+    "proxy.commands_offline": 5,
+    "proxy.commands_progress": 5,
     "proxy.cli": 5,
     "proxy.__main__": 5,
 }
@@ -67,6 +71,8 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 
 # Library -> the parts that may import it.
 KNOWN_IN = {
+    "backports": ("proxy.stores.zstandard",),
+    "compression": ("proxy.stores.zstandard",),
     "diskcache": ("proxy.stores",),
     "httptools": ("proxy.server",),
     "httpcore": ("proxy.upstream",),
@@ -74,7 +80,15 @@ KNOWN_IN = {
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),
     "uvicorn": ("proxy.server",),
-    "proxy.settings": ("proxy.wiring", "proxy.web.app", "proxy.cli", "proxy.commands"),
+    "proxy.settings": (
+        "proxy.wiring",
+        "proxy.wiring_ready",
+        "proxy.web.app",
+        "proxy.cli",
+        "proxy.commands",
+        "proxy.commands_archive",
+        "proxy.commands_offline",
+    ),
 }
 
 # What a rule that is a pure function has no use for.

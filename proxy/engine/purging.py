@@ -75,6 +75,13 @@ class Purging:
         await self._holdings.delete(selection)
         await self._fleet.announce(Invalidation(selection, soft=False, at=self._clock()))
 
+    async def supplied(self) -> None:
+        """Somebody has put better copies into the stores: whoever holds some in memory looks again.
+
+        It is told as a change at the beginning of time: memory tiers forget, and no stored entry is older than that.
+        """
+        await self._fleet.announce(Invalidation(Selection(), soft=True, at=0.0))
+
     async def _tell(self, invalidation: Invalidation) -> None:
         await self._changes.record(invalidation)
         await self._fleet.announce(invalidation)

@@ -1,15 +1,22 @@
-"""Fills the cache from a list: the index file and the tarball of each version, several at a time."""
+"""Fills the cache from a list: the index file and the tarball of each version, several at a time.
+
+What a version needs and is stored already is not asked for again, so that a run that was broken off is taken up
+where it stopped.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.engine.answers import Answers
 from proxy.engine.downloads import Downloads
 from proxy.engine.fill import Fill
+from proxy.engine.inventory import Inventory, Wanted
 from proxy.errors import Error, Faulty, Refused
+from proxy.model import Outcome, Verdict
 from proxy.rules import keys, sparse
 from proxy.rules.endpoints import Policy
 
@@ -18,69 +25,98 @@ AT_ONCE = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A version to have in the cache; without a version, the newest that is not yanked."""
-
-    name: str
-    version: str | None = None
-    sha256: str | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.version is None else f"{self.name} {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
 class Warmed:
-    """What became of one: how many bytes were fetched (0 where it was there already), or why it failed."""
+    """What became of one. `version`: the one meant, where only the newest was asked for. `fetched`: bytes of its
+    tarball that came from upstream; `asked`: whether anything had to. `failure`: why it cannot be had."""
 
     wanted: Wanted
+    version: str | None = None
     fetched: int = 0
+    asked: bool = False
     failure: str | None = None
 
 
 class Warming:
-    def __init__(self, *, answers: Answers, downloads: Downloads, index_policy: Policy) -> None:
+    def __init__(self, *, answers: Answers, downloads: Downloads, inventory: Inventory, index_policy: Policy) -> None:
         self._answers = answers
         self._downloads = downloads
+        self._inventory = inventory
         self._index_policy = index_policy
 
-    async def run(self, wanted: Iterable[Wanted], told: Callable[[Warmed], None]) -> list[Warmed]:
-        """Fetch what is not stored; `told` hears of each as it ends. Returns the ones that failed."""
+    async def run(
+        self,
+        wanted: Iterable[Wanted],
+        told: Callable[[Warmed], None],
+        *,
+        at_once: int = AT_ONCE,
+        renewed_since: float = -math.inf,
+    ) -> list[Warmed]:
+        """Fetch what is not stored, and index files that upstream has not vouched for since `renewed_since`.
+
+        `told` hears of each as it ends. Returns what became of all. That a version was there or has come does not
+        mean that there was room for all: see `evicted`.
+        """
         queue = iter(dict.fromkeys(wanted))
-        failures: list[Warmed] = []
+        ended: list[Warmed] = []
 
         async def work() -> None:
             for item in queue:
-                warmed = await self._warm(item)
+                warmed = await self._warm(item, renewed_since)
                 told(warmed)
-                if warmed.failure is not None:
-                    failures.append(warmed)
+                ended.append(warmed)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
+            for _ in range(at_once):
                 group.create_task(work())
-        return failures
+        return ended
 
-    async def _warm(self, item: Wanted) -> Warmed:
+    async def evicted(self, ended: Iterable[Warmed]) -> list[Warmed]:
+        """Those of `run` that had come and are gone: later ones took their room."""
+        gone = []
+        for each in ended:
+            lacks = await self._inventory.lacks(replace(each.wanted, version=each.version)) if not each.failure else []
+            if lacks:
+                why = f"its {lacks[0].what} is gone again ({lacks[0].reason}): is cache.max_size large enough?"
+                gone.append(replace(each, failure=why))
+        return gone
+
+    async def _warm(self, item: Wanted, renewed_since: float) -> Warmed:
+        version = item.version
         try:
-            version = item.version or await self._newest(item.name)
-            if item.version is not None:
-                await self._answers.get(keys.index_read(sparse.path(item.name), self._index_policy))
+            if version is None:
+                version = await self._newest(item.name)
+            elif not await self._lacking(item, renewed_since):
+                return Warmed(item, version)
+            else:
+                await self._indexed(item.name)
             download = await self._downloads.get(item.name, version, item.sha256)
             try:
                 fetched = await _whole(download.source) if isinstance(download.source, Fill) else 0
             finally:
                 await self._downloads.done(download)
         except Error as error:
-            return Warmed(item, failure=error.detail)
-        return Warmed(item, fetched=fetched)
+            return Warmed(item, version, asked=True, failure=error.detail)
+        return Warmed(item, version, fetched, asked=True)
+
+    async def _lacking(self, item: Wanted, renewed_since: float) -> bool:
+        if await self._inventory.lacks(item):
+            return True
+        entry = await self._inventory.index(item.name)
+        return entry is None or entry.responded_at < renewed_since
 
     async def _newest(self, name: str) -> str:
-        outcome = await self._answers.get(keys.index_read(sparse.path(name), self._index_policy))
+        outcome = await self._indexed(name)
         found = sparse.newest(outcome.entry.body) if outcome.entry.status == 200 else None
         if found is None:
             raise Refused(f"crate `{name}` does not exist or has no version that is not yanked", status=404)
+        if outcome.verdict is Verdict.STALE:
+            raise Faulty(
+                f"its newest version is not known: crates.io cannot be asked; {found.version} is the last known"
+            )
         return found.version
+
+    async def _indexed(self, name: str) -> Outcome:
+        return await self._answers.get(keys.index_read(sparse.path(name), self._index_policy))
 
 
 async def _whole(fill: Fill) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from proxy.rules import names, paths
+from proxy.errors import Refused
+from proxy.rules import names, paths, routes, vary
 from proxy.rules.endpoints import BY_NAME, Endpoint, Kind, Policy, policy
 from proxy.rules.routes import Match
 
@@ -66,3 +67,30 @@ def index_read(
     row = BY_NAME["index"]
     match = Match(row, "/index/" + index_path, (), {"index": index_path})
     return read(match, chosen or policy(row, ()), no_cache=no_cache, only_if_cached=only_if_cached)
+
+
+# What stands before a row's target in the paths of this proxy. The API's targets are its own paths.
+_BEFORE = {Kind.INDEX: "/index", Kind.HTML: "/files"}
+
+
+def of_place(place: str) -> Read | None:
+    """The read whose answer, or one of its variants, is stored under a key; None for a key that is never made."""
+    name, _, rest = place.partition(" ")
+    target_, _, slot = rest.partition(" ")
+    row = BY_NAME.get(name)
+    if row is None or row.kind not in (Kind.JSON, Kind.HTML, Kind.INDEX, Kind.TRANSPARENT):
+        return None
+    path, _, query = target_.partition("?")
+    try:
+        match = routes.match(
+            "GET",
+            paths.path((_BEFORE.get(row.kind, "") + path).encode()),
+            paths.query(query.encode()),
+        )
+    except (Refused, UnicodeEncodeError):
+        return None
+    found = read(match, policy(row, match.query))
+    own = found.endpoint is row and found.key == f"{name} {target_}"
+    return (
+        found if own and place in (vary.family(found.key) if row.kind is Kind.TRANSPARENT else (found.key,)) else None
+    )

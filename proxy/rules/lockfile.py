@@ -1,6 +1,6 @@
 """What a Cargo.lock needs from crates.io, in every format that cargo has written so far (1 to 4).
 
-Packages from paths, git and other registries are none of this proxy's business and left out.
+What comes from git and other registries is none of this proxy's business.
 """
 
 from __future__ import annotations
@@ -28,8 +28,17 @@ class Locked:
     checksum: str | None
 
 
-def packages(text: str) -> list[Locked]:
-    """Those from crates.io, in the order of the file. Raises `Refused`, saying what is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock file's packages from crates.io, in the order of the file, and the names of those that it has from git
+    and from other registries. The workspace's own, and others from paths, are in neither."""
+
+    packages: tuple[Locked, ...]
+    elsewhere: tuple[str, ...]
+
+
+def read(text: str) -> Lock:
+    """Raises `Refused`, saying what is wrong with it."""
     try:
         document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -44,22 +53,30 @@ def packages(text: str) -> list[Locked]:
     checksums = document.get("metadata", {})
     if not isinstance(checksums, dict):
         raise Refused("not a lock file: `metadata` is no table")
-    found = (_locked(number, package, checksums) for number, package in enumerate(listed, start=1))
-    return [package for package in found if package is not None]
+    found: list[Locked] = []
+    elsewhere: list[str] = []
+    for number, package in enumerate(listed, start=1):
+        fields = package if isinstance(package, dict) else {}
+        name, version, source = fields.get("name"), fields.get("version"), fields.get("source")
+        if not (isinstance(name, str) and isinstance(version, str)):
+            raise Refused(f"not a lock file: package {number} has no name or no version")
+        if source in CRATES_IO:
+            found.append(_locked(number, name, version, _checksum(fields, checksums)))
+        elif source is not None:
+            elsewhere.append(name)
+    return Lock(tuple(found), tuple(elsewhere))
 
 
-def _locked(number: int, package: object, checksums: Mapping[str, object]) -> Locked | None:
-    fields = package if isinstance(package, dict) else {}
-    name, version, source = fields.get("name"), fields.get("version"), fields.get("source")
-    if not (isinstance(name, str) and isinstance(version, str)):
-        raise Refused(f"not a lock file: package {number} has no name or no version")
-    if source not in CRATES_IO:
-        return None
+def _checksum(fields: Mapping[str, object], checksums: Mapping[str, object]) -> object:
+    of_format_1 = f"checksum {fields['name']} {fields['version']} ({fields['source']})"
+    return fields.get("checksum", checksums.get(of_format_1, _NO_CHECKSUM))
+
+
+def _locked(number: int, name: str, version: str, checksum: object) -> Locked:
     if not names.is_name(name):
         raise Refused(f"package {number} of the lock file: {name!r} is no crate name")
     if not names.is_version(version):
         raise Refused(f"package {name} of the lock file: {version!r} is no version")
-    checksum = fields.get("checksum", checksums.get(f"checksum {name} {version} ({source})", _NO_CHECKSUM))
     if checksum == _NO_CHECKSUM:
         return Locked(name, version, None)
     if not isinstance(checksum, str) or not sparse.is_sha256(checksum):

@@ -6,7 +6,8 @@ A store that fails has nothing: `get` gives None, `put` stores nothing, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.model import Crate, Health, Selection
@@ -41,11 +42,24 @@ class Store(Protocol):
         """How many values `selection` takes."""
         ...
 
+    def keys(self) -> AsyncIterator[str]:
+        """The keys of all values, ascending, each once. What is put or deleted meanwhile may be among them or not."""
+        ...
+
     async def health(self) -> Health:
         """How the medium is at this moment, asked within a fraction of a second."""
         ...
 
     async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A stored file; `crate` is None where it is not known whose it is."""
+
+    crate: Crate | None
+    sha256: str
+    size: int
 
 
 class Blob(Protocol):
@@ -116,6 +130,10 @@ class BlobStore(Protocol):
 
     async def purge(self, selection: Selection) -> int:
         """Drop the files of a crate, or all; how many that were."""
+        ...
+
+    def files(self) -> AsyncIterator[Listed]:
+        """All stored files, by ascending SHA-256. What comes or goes meanwhile may be among them or not."""
         ...
 
     async def health(self) -> Health: ...

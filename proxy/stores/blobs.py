@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 from proxy.model import Crate, Health, Selection
 from proxy.stores.attempts import Attempts
-from proxy.stores.base import Observer
+from proxy.stores.base import Listed, Observer
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files, is_sha256
 from proxy.stores.ledger import Ledger, Record
@@ -75,6 +76,14 @@ class DiskBlobs:
         if selection.endpoint is not None:
             return 0
         return await self._attempts.run("purge", lambda: self._ledger.purge(selection.crate), 0)
+
+    async def files(self) -> AsyncIterator[Listed]:
+        none: list[tuple[str, Record]] = []
+        after = ""
+        while page := await self._attempts.run("list", partial(self._ledger.page, after), none):
+            for sha256, record in page:
+                yield Listed(record.crate, sha256, record.size)
+            after = page[-1][0]
 
     async def health(self) -> Health:
         return await self._attempts.health(self._probe)

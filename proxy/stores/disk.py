@@ -10,7 +10,8 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 # disk stays full.
 RESERVE = 16 * 2**20
 _BATCH = 64
+_PAGE = 500
 
 
 class DiskStore:
@@ -71,6 +73,14 @@ class DiskStore:
     async def count(self, selection: Selection) -> int:
         return await self._attempt("count", lambda cache: _count(cache, selection), 0)
 
+    async def keys(self) -> AsyncIterator[str]:
+        none: list[str] = []
+        after = ""
+        while page := await self._attempt("list", partial(_page, after=after), none):
+            for key in page:
+                yield key
+            after = page[-1]
+
     async def health(self) -> Health:
         return await self._attempts.health(lambda: self._database.attempt(lambda cache: cache.get("")))
 
@@ -81,9 +91,12 @@ class DiskStore:
         """Bytes on the disk, near enough; 0 while the disk fails. It costs two short queries, not a scan."""
         return await self._attempt("volume", lambda cache: int(cache.volume()), 0)
 
-    async def trim(self, want: int) -> int:
-        """Drop the values that were stored longest ago until `want` bytes are freed; how many were."""
-        return await self._attempt("trim", lambda cache: _trimmed(cache, want), 0)
+    async def trim(self, want: int, pinned: Callable[[str], bool] = lambda key: False) -> int:
+        """Drop the values that were stored longest ago until `want` bytes are freed; how many were.
+
+        `pinned` tells which keys stay whatever happens. It is called in another thread.
+        """
+        return await self._attempt("trim", lambda cache: _trimmed(cache, want, pinned), 0)
 
     async def _attempt(self, doing: str, do: Callable[[Any], T], failed: T) -> T:
         return await self._attempts.run(doing, lambda: self._database.attempt(do), failed)
@@ -117,18 +130,29 @@ def _count(cache: Any, selection: Selection) -> int:
     return int(count)
 
 
-def _trimmed(cache: Any, want: int) -> int:
-    freed = 0
+def _page(cache: Any, after: str) -> list[str]:
+    """The next keys; those of values past their time are none."""
+    select = (
+        "SELECT key FROM Cache WHERE key > ? AND typeof(key) = 'text'"
+        " AND (expire_time IS NULL OR expire_time > ?) ORDER BY key LIMIT ?"
+    )
+    return [key for (key,) in cache._sql(select, (after, time.time(), _PAGE)).fetchall()]
+
+
+def _trimmed(cache: Any, want: int, pinned: Callable[[str], bool]) -> int:
+    freed = skipped = 0
     while freed < want:
         with cache._transact() as (sql, cleanup):
             rows = sql(
-                "SELECT rowid, size + COALESCE(LENGTH(value), 0) + LENGTH(key), filename"
-                " FROM Cache ORDER BY store_time LIMIT ?",
-                (_BATCH,),
+                "SELECT rowid, key, size + COALESCE(LENGTH(value), 0) + LENGTH(key), filename"
+                " FROM Cache ORDER BY store_time LIMIT ? OFFSET ?",
+                (_BATCH, skipped),
             ).fetchall()
             if not rows:
                 break
-            for row, size, filename in rows:
+            loose = [(row, size, filename) for row, key, size, filename in rows if not pinned(key)]
+            skipped += len(rows) - len(loose)
+            for row, size, filename in loose:
                 if freed >= want:
                     break
                 sql("DELETE FROM Cache WHERE rowid = ?", (row,))

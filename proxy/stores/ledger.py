@@ -27,6 +27,7 @@ _BLOBS = "key >= 'blob ' AND key < 'blob!'"
 _TOTAL = "total"
 # Rows in one transaction; other processes wait for its end.
 _BATCH = 64
+_PAGE = 500
 
 
 def _never() -> bool:
@@ -43,6 +44,9 @@ class Record:
     crate: Crate | None
     size: int
     stored: float
+
+
+_UNREADABLE = Record(None, 0, 0.0)
 
 
 class Ledger:
@@ -112,6 +116,12 @@ class Ledger:
         rows = self._database.attempt(lambda cache: cache._sql(select, args).fetchall())
         found = [key.removeprefix(_BLOB) for (key,) in rows]
         return sum(len(self._transact(partial(self._evicted, batch=batch, want=math.inf))) for batch in _batches(found))
+
+    def page(self, after: str) -> list[tuple[str, Record]]:
+        """The next files after this SHA-256 ("" for the first), ascending; none at the end."""
+        select = "SELECT key, value FROM Cache WHERE key > ? AND key < 'blob!' ORDER BY key LIMIT ?"
+        rows = self._database.attempt(lambda cache: cache._sql(select, (_BLOB + after, _PAGE)).fetchall())
+        return [(key.removeprefix(_BLOB), _unpacked(value) or _UNREADABLE) for key, value in rows]
 
     def total(self) -> int:
         """Bytes of all files."""

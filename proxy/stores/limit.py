@@ -21,15 +21,7 @@ _LEAST = 1 / 256
 
 
 class Trimmed(Protocol):
-    """A store on the disk."""
-
-    async def volume(self) -> int: ...
-
-    async def trim(self, want: int) -> int: ...
-
-
-class TrimmedBlobs(Protocol):
-    """The tarballs; `pinned` tells which SHA-256 stay whatever happens."""
+    """A store on the disk; `pinned` tells which keys, or which SHA-256 of tarballs, stay whatever happens."""
 
     async def volume(self) -> int: ...
 
@@ -42,14 +34,18 @@ class Limit:
     def __init__(
         self,
         max_size: int,
-        blobs: TrimmedBlobs,
+        blobs: Trimmed,
         stores: Sequence[Trimmed],
-        pinned: Callable[[str], bool] = lambda sha256: False,
+        pinned: Callable[[str], bool] = lambda name: False,
+        told: Callable[[str], None] = lambda what: None,
     ) -> None:
+        """`told` hears, once until that changes, that what is pinned does not fit."""
         self._max_size = max_size
         self._blobs = blobs
         self._stores = stores
         self._pinned = pinned
+        self._told = told
+        self._over = False
         self._allowance = 0.0
         self._busy = asyncio.Lock()
 
@@ -76,6 +72,10 @@ class Limit:
                     break  # nothing is left but what is pinned, or the disk fails: later, then
                 freed += step
                 volume = await self._volume()
+        over = volume > self._max_size
+        if over and not self._over:
+            self._told(f"{volume} bytes stay, more than cache.max_size: what is pinned is kept all the same")
+        self._over = over
         self._allowance = max((self._max_size - volume) * _SHARE, self._max_size * _LEAST)
         return freed
 
@@ -86,5 +86,5 @@ class Limit:
         freed = await self._blobs.trim(want, self._pinned)
         for store in self._stores:
             if freed < want:
-                freed += await store.trim(want - freed)
+                freed += await store.trim(want - freed, self._pinned)
         return freed

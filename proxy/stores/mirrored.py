@@ -7,6 +7,7 @@ written back here; whoever fetches or revalidates a value puts it anew.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from proxy.model import Health, Selection, State
 from proxy.stores.base import Store
@@ -38,6 +39,17 @@ class Mirrored:
 
     async def count(self, selection: Selection) -> int:
         return max(await asyncio.gather(self._first.count(selection), self._second.count(selection)))
+
+    async def keys(self) -> AsyncIterator[str]:
+        """Those of both, merged."""
+        sources = (aiter(self._first.keys()), aiter(self._second.keys()))
+        heads = [await anext(source, None) for source in sources]
+        while left := [key for key in heads if key is not None]:
+            least = min(left)
+            yield least
+            for number, source in enumerate(sources):
+                if heads[number] == least:
+                    heads[number] = await anext(source, None)
 
     async def health(self) -> Health:
         """Failed only where both are; degraded as soon as one is not well."""

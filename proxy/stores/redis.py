@@ -129,6 +129,16 @@ class RedisStore:
 
         return await self._attempt("count", count, 0)
 
+    async def keys(self) -> AsyncIterator[str]:
+        """As in `Store`. All keys are held meanwhile, since the server has no order."""
+
+        async def keys() -> list[str]:
+            return sorted([key async for batch in self._family(self._values) for key in batch])
+
+        none: list[str] = []
+        for key in await self._attempt("list", keys, none):
+            yield key
+
     async def health(self) -> Health:
         """Degraded, never failed: without it each process goes on by itself."""
         detail = self._faults.detail

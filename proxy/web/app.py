@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from starlette.routing import Mount, Route, Router
 
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
+from proxy.model import Health
 from proxy.rules import verdicts
 from proxy.rules.clients import Networks
 from proxy.settings import Settings
@@ -68,11 +70,20 @@ class App:
         async with wiring.opened(self._settings, self._directory, self._clock) as proxy:
             self._router.routes += [
                 Route("/healthz", Healthz()),
-                Route("/readyz", Readyz(lambda: [*proxy.stores(), *proxy.upstream()], lambda: self._draining)),
+                Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
+            upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
             yield
+            if upkeep is not None:
+                upkeep.cancel()
+                await asyncio.wait({upkeep})
+
+
+def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:
+    pinned = [proxy.ready.upkeep.health()] if settings.cache.pinned else []
+    return [*proxy.stores(), *proxy.upstream(), *pinned]
 
 
 def _noted(client: Client, send: Send) -> Send:

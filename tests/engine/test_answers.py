@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from proxy.engine.answers import Answers
@@ -44,6 +46,10 @@ class SlowStore:
 
     async def count(self, selection: Selection) -> int:
         return 0
+
+    async def keys(self) -> AsyncIterator[str]:
+        for key in sorted(self.values):
+            yield key
 
     async def health(self) -> Health:
         return Health("slow", State.OK)

@@ -123,17 +123,23 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "expected"), READ.values(), ids=READ.keys())
 def test_what_comes_from_crates_io_is_listed(text: str, expected: list[Locked]) -> None:
-    assert lockfile.packages(text) == expected
+    assert lockfile.read(text).packages == tuple(expected)
+
+
+def test_what_comes_from_elsewhere_is_named_and_what_comes_from_paths_is_not() -> None:
+    assert lockfile.read(FIRST).elsewhere == ("forked",)
+    assert lockfile.read(SECOND).elsewhere == ()
+    assert lockfile.read(FOURTH).elsewhere == ("inner",)
 
 
 @pytest.mark.parametrize(("text", "expected"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_bad_file_is_refused_with_what_is_wrong(text: str, expected: str) -> None:
     with pytest.raises(Refused) as caught:
-        lockfile.packages(text)
+        lockfile.read(text)
     assert caught.value.detail == expected
 
 
 @pytest.mark.parametrize("text", ["[[package]\n", "a = " + "[" * 100_000, "\0"])
 def test_what_is_no_toml_is_refused(text: str) -> None:
     with pytest.raises(Refused, match="^not a lock file: "):
-        lockfile.packages(text)
+        lockfile.read(text)

@@ -308,6 +308,23 @@ async def test_the_least_recently_used_goes_first_and_pinned_never(blobs: DiskBl
     assert await blobs.volume() == 2000
 
 
+async def test_all_files_are_told_by_ascending_checksum(blobs: DiskBlobs) -> None:
+    kept_ = {await kept(blobs, b"%d" % n, Crate("serde", f"1.0.{n}")): n for n in range(1100)}
+    found = [each async for each in blobs.files()]
+    assert [each.sha256 for each in found] == sorted(kept_)
+    assert all(each.crate == Crate("serde", f"1.0.{kept_[each.sha256]}") for each in found)
+    assert all(each.size == len(str(kept_[each.sha256])) for each in found)
+
+
+async def test_of_a_file_without_a_record_it_is_not_told_whose_it_is(tmp_path: Path, observer: Observer) -> None:
+    path = published(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    blobs = DiskBlobs.opened(tmp_path / "blobs", 0, observer, Clock())
+    assert [(each.crate, each.sha256, each.size) async for each in blobs.files()] == [(None, SHA256, len(CONTENT))]
+    await blobs.aclose()
+
+
 async def test_more_pinned_files_than_a_batch_holds_hide_no_other(blobs: DiskBlobs) -> None:
     pinned = {await kept(blobs, b"%d" % n) for n in range(150)}
     loose = await kept(blobs, b"loose")

@@ -160,6 +160,28 @@ async def test_what_is_put_after_a_purge_stays_and_is_purged_again(store: Store)
         assert await store.get("crate serde") is None
 
 
+async def test_the_keys_are_told_ascending_and_each_once(store: Store) -> None:
+    expected = sorted([*FILLED, *(f"crate é{n}" for n in range(1200))])
+    for key in expected:
+        await store.put(key, b"1", tag="", keep=None)
+    await store.put("crate gone", b"1", tag="", keep=0.01)
+    await store.put("crate deleted", b"1", tag="", keep=None)
+    await store.delete("crate deleted")
+    await asyncio.sleep(0.02)
+    assert [key async for key in store.keys()] == expected
+
+
+async def test_a_store_may_change_while_its_keys_are_told(store: Store) -> None:
+    for n in range(1000, 2200):
+        await store.put(f"crate {n}", b"1", tag="", keep=None)
+    found = []
+    async for key in store.keys():
+        await store.delete(key)
+        found.append(key)
+    assert found == [f"crate {n}" for n in range(1000, 2200)]
+    assert [key async for key in store.keys()] == []
+
+
 async def test_many_at_once_each_get_their_own(store: Store) -> None:
     async def use(n: int) -> None:
         key, value = f"crate c{n % 50}", f"c{n % 50}".encode() * 1000

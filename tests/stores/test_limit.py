@@ -74,11 +74,35 @@ async def test_pinned_tarballs_stay_and_are_not_tried_for_ever() -> None:
     assert blobs.measured == measured
 
 
+async def test_that_what_is_pinned_does_not_fit_is_told_once(tmp_path: Path) -> None:
+    told: list[str] = []
+    blobs = Held(2000, pinned=1500)
+    limit = Limit(1000, blobs, [], told=told.append)
+    for _ in range(3):
+        await limit.trim()
+    assert len(told) == 1 and "1500 bytes stay, more than cache.max_size" in told[0]
+    blobs.size = blobs.pinned = 900
+    await limit.trim()
+    blobs.size = blobs.pinned = 1500
+    await limit.trim()
+    assert len(told) == 2
+
+
 async def test_who_comes_while_it_trims_does_not_wait() -> None:
     blobs = Held(2000)
     limit = Limit(1000, blobs, [])
     freed = await asyncio.gather(*(limit.keep(0) for _ in range(5)))
     assert sorted(freed) == [0, 0, 0, 0, 1050]
+
+
+async def test_pinned_index_files_stay_however_many_there_are(tmp_path: Path, observer: Observer) -> None:
+    index = DiskStore.opened(tmp_path / "index", "index", observer)
+    for n in range(300):
+        await index.put(f"index /{n}", b"1" * 1000, tag="", keep=None)
+    pinned = {f"index /{n}" for n in range(200)}
+    await Limit(1, Held(0), [index], pinned.__contains__).trim()
+    assert {key async for key in index.keys()} == pinned
+    await index.aclose()
 
 
 async def test_it_keeps_real_stores_under_the_limit(tmp_path: Path, observer: Observer) -> None:
