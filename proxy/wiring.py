@@ -122,7 +122,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             passing=passing,
             transparent=transparent,
             purging=member.purging,
-            ready=_ready(settings, stores, member, parts, limit, clock, observe),
+            ready=_ready(settings, stores, member, parts, limit, clock, observe, directory),
             stores=lambda: [each.health() for each in (*stores.checked, fleet)],
             upstream=upstream.checks,
         )
@@ -271,10 +271,11 @@ def _ready(
     limit: Limit,
     clock: Clock,
     observe: Observer,
+    directory: Path,
 ) -> Ready:
     depot = Depot(stores.index, stores.json, stores.blobs, member.changes)
     fleets = wiring_ready.Fleets(member.fleet, member.machine)
-    common = wiring_ready.Common(_policy(settings, "index"), limit.keep, clock, observe)
+    common = wiring_ready.Common(_policy(settings, "index"), limit.keep, clock, observe, directory)
     return wiring_ready.ready(settings, depot, fleets, member.purging, parts, common)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,6 +245,36 @@ def test_check_reads_every_byte(warmed: Warmed) -> None:
     out = ran("export", str(warmed.home / "x"), settings=warmed.settings, home=warmed.home)
     assert out.returncode == 1 and "tree 1.0.0: tarball: its bytes are damaged" in out.stderr
     assert "9 tarballs" in out.stderr
+
+
+def in_format(number: int, lock: str) -> str:
+    """A lock file of cargo's format 4 in an older one, with a package from git besides."""
+    git = '\n[[package]]\nname = "forked"\nversion = "1.0.0"\nsource = "git+https://example.org/forked#0123456789"\n'
+    if number > 2:
+        return lock.replace("version = 4", f"version = {number}", 1) + git
+    lines = [line for line in lock.splitlines() if not line.startswith("version = 4")]
+    if number == 2:
+        return "\n".join(lines) + git
+    sums = [
+        f'"checksum {each["name"]} {each["version"]} ({each["source"]})" = "{each["checksum"]}"'
+        for each in tomllib.loads(lock)["package"]
+        if "source" in each
+    ]
+    bare = [line for line in lines if not line.startswith("checksum = ")]
+    return "\n".join([*bare, git, "[metadata]", *sums])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_lock_files_of_every_format_are_read(number: int, warmed: Warmed) -> None:
+    text = in_format(number, Path(warmed.lock).read_text())
+    done = ran("check", "-", settings=warmed.settings, home=warmed.home, stdin=text)
+    assert (done.returncode, done.stdout) == (0, "all there: 10 packages build from this cache alone\n"), done.stderr
+    assert done.stderr == "left out, since they come from git or another registry: forked\n"
+    wrong = text.replace(warmed.upstream.registry.release("tree", "1.0.0").line["cksum"], "0" * 64)
+    done = ran("check", "-", settings=warmed.settings, home=warmed.home, stdin=wrong)
+    assert done.returncode == 1
+    assert "tree 1.0.0: index: the stored one gives this version the checksum" in done.stderr
+    assert "tree 1.0.0: tarball: it is not stored" in done.stderr
 
 
 def test_arguments_that_cannot_be_are_told(tmp_path: Path) -> None:
