@@ -128,7 +128,7 @@ class _Pack:
 
     def __init__(self, sink: Sink, directory: Path) -> None:
         self._sink = sink
-        self._manifest = tempfile.SpooledTemporaryFile(_LISTED_IN_MEMORY, dir=directory)
+        self._manifest = tempfile.SpooledTemporaryFile(_LISTED_IN_MEMORY, dir=str(directory))
         self._abouts = hashlib.sha256()
 
     async def __aenter__(self) -> _Pack:
