@@ -54,12 +54,14 @@ class ClientGone(Error):
 class UpstreamError(Error):
     """crates.io or one of its hosts did not give what was asked for.
 
-    answered: its status, None for no answer. unsent: nothing of the request has reached it.
+    answered: its status, None for no answer. unsent: nothing of the request has reached it. forwarded: why it was
+    asked, as in `Outcome`.
     """
 
     status = 502
     answered: int | None = None
     unsent = False
+    forwarded = "uri-miss"
 
 
 class Declined(UpstreamError):

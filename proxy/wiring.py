@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -112,8 +112,9 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
         )
         stack.push_async_callback(downloads.aclose)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = Shelf(memory=memory, store=stores.json, changes=changes, keep=settings.cache.keep, clock=clock)
-        transparent = Transparent(passing=passing, shelf=shelf, clock=clock, observe=observe)
+        keep = settings.cache.keep
+        shelf = Shelf(memory=memory, negatives=negatives, store=stores.json, changes=changes, keep=keep, clock=clock)
+        transparent = Transparent(passing=passing, shelf=shelf, fleet=fleet, clock=clock, observe=observe)
         stack.push_async_callback(transparent.aclose)
         parts = wiring_ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
@@ -123,7 +124,7 @@ async def opened(settings: Settings, directory: Path, clock: Clock = time.time) 
             transparent=transparent,
             purging=member.purging,
             ready=_ready(settings, stores, member, parts, limit, clock, observe, directory),
-            stores=lambda: [each.health() for each in (*stores.checked, fleet)],
+            stores=lambda: [*(each.health() for each in stores.checked), *member.checks()],
             upstream=upstream.checks,
         )
 
@@ -195,6 +196,12 @@ class _Member:
     fleet: Fleet
     machine: Fleet
     purging: Purging
+
+    def checks(self) -> Sequence[Awaitable[Health]]:
+        return [self.fleet.health()] if self.machine is self.fleet else [self.fleet.health(), self._local()]
+
+    async def _local(self) -> Health:
+        return replace(await self.machine.health(), name="machine")
 
 
 async def _member(

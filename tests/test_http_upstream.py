@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
 
+import anyio
 import pytest
 
 from proxy.errors import Error, Faulty, Late
@@ -49,7 +54,8 @@ async def test_a_request_carries_what_it_was_given_and_who_we_are(crates: Upstre
         ask = Ask(Host.INDEX, "GET", "/le/af/leaf", ((b"accept", b"*/*"),))
         assert await read(await upstream.send(ask)) == crates.registry.index_file("leaf")
     (asked,) = crates.asked()
-    assert {name for name, _ in asked.headers} == {"host", "accept", "user-agent"}
+    assert {name for name, _ in asked.headers} == {"host", "accept", "via", "user-agent"}
+    assert asked.header("via") == "1.1 crates-proxy"
     assert asked.header("user-agent") == "crates-proxy/0 (tests@example.org)"
 
 
@@ -142,3 +148,94 @@ async def test_who_finds_every_connection_busy_waits_and_then_is_told(crates: Up
         for answer in held:
             await answer.aclose()
         await read(await upstream.send(LEAF))
+
+
+@pytest.mark.parametrize("straight", [False, True])
+@pytest.mark.parametrize(
+    "fault", [*(faults.Surplus(code) for code in (200, 204, 304, 404)), faults.Surplus(pause=0.01)]
+)
+async def test_bytes_behind_an_answer_are_never_the_answer_to_the_next_request(
+    fault: faults.Surplus, straight: bool, crates: Upstream
+) -> None:
+    question = Ask(Host.API, "GET", "/api/v1/summary", straight=straight)
+    change = Ask(Host.API, "DELETE", "/api/v1/crates/leaf/1.0.0/yank", straight=straight)
+    crates.fault("api", fault)
+    async with adapter(crates) as upstream:
+        for ask in (question, change) * 3:
+            assert b"evil" not in await read(await upstream.send(ask))
+            await anyio.sleep(2 * fault.pause)
+    assert len(crates.asked()) == 6  # each once: nothing had to be repeated
+
+
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nX-A:  1 \r\n\r\n"
+HEARD = (103, ((b"link", b"</a>; rel=preload"), (b"x-a", b"1")))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "heard"),
+    [
+        ((EARLY,), [HEARD]),
+        ((EARLY[:5], EARLY[5:60], EARLY[60:]), [HEARD]),
+        ((EARLY + EARLY, b"HTTP/1.1 102 Processing\r\n\r\n"), [HEARD, HEARD, (102, ())]),
+        ((b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 199\r\n\r\n"), [(199, ())]),
+        ((b"HTTP/1.1 103 x\r\nX-A: 1\r\n\r\n",), [(103, ((b"x-a", b"1"),))]),
+        ((EARLY * 20,), [HEARD] * 16),
+    ],
+)
+async def test_interim_answers_are_heard_by_the_one_who_listens(
+    pieces: tuple[bytes, ...], heard: list[object], crates: Upstream
+) -> None:
+    told: list[object] = []
+    crates.fault("api", faults.Interim(pieces))
+    ask = Ask(Host.API, "GET", "/api/v1/summary", straight=True, interim=lambda *each: told.append(each))
+    async with adapter(crates) as upstream:
+        for _ in range(2):  # over the same connection
+            assert await read(await upstream.send(ask))
+            assert told == heard
+            told.clear()
+        assert await read(await upstream.send(replace(ask, interim=None)))
+        assert not told
+
+
+@contextlib.asynccontextmanager
+async def over_tls(directory: Path, *answers: bytes) -> AsyncIterator[tuple[HttpUpstream, list[int]]]:
+    """The adapter before a host with a certificate, which gives these answers, and how many each connection took."""
+    cert, key = str(directory / "cert"), str(directory / "key")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert]
+    await anyio.run_process([*command.split(), *names])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    left, taken = list(answers), list[int]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        taken.append(0)
+        number = len(taken) - 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                taken[number] += 1
+                writer.write(left.pop(0))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    origin = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    upstream = HttpUpstream(
+        dict.fromkeys(Host, origin), user_agent="x/0", connect_timeout=2, patience=5.0, ca_file=cert
+    )
+    try:
+        yield upstream, taken
+    finally:
+        await upstream.aclose()
+        server.close()
+
+
+@pytest.mark.parametrize("straight", [False, True])
+async def test_all_of_this_holds_over_tls(straight: bool, tmp_path: Path) -> None:
+    plain = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    told: list[object] = []
+    ask = Ask(Host.API, "GET", "/", straight=straight, interim=lambda *each: told.append(each))
+    async with over_tls(tmp_path, EARLY + plain, plain, plain + plain, plain) as (upstream, taken):
+        for _ in range(4):
+            assert await read(await upstream.send(ask)) == b"ok"
+    assert taken == [3, 1]
+    assert told == ([HEARD] if straight else [])

@@ -75,6 +75,7 @@ KNOWN_IN = {
     "compression": ("proxy.stores.zstandard",),
     "diskcache": ("proxy.stores",),
     "httptools": ("proxy.server",),
+    "httpcore": ("proxy.upstream",),
     "httpx": ("proxy.upstream",),
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),

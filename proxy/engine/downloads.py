@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.engine.answers import UNAVAILABLE, Answers
 from proxy.engine.fill import TARBALL_FIELDS, Fill, announced
@@ -24,6 +24,8 @@ from proxy.upstream.base import Ask, Upstream
 
 MISSING = 10_000
 """Files remembered as missing on the static host."""
+AGAIN = 5
+"""Seconds after which to ask again for a part of a tarball that is being fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +74,32 @@ class Downloads:
         self._running: set[asyncio.Task[None]] = set()
 
     async def get(
-        self, name: str, version: str, sha256: str | None = None, *, head: bool = False, only_if_cached: bool = False
+        self,
+        name: str,
+        version: str,
+        sha256: str | None = None,
+        *,
+        head: bool = False,
+        whole: bool = False,
+        only_if_cached: bool = False,
     ) -> Download:
-        """The tarball of a version. With `sha256`, that very file or none.
+        """The tarball of a version. With `sha256`, that very file or none. `whole`: not before all of it is there
+        and verified, as who wants a part of it needs: a part cannot be held back until the rest is known to be right.
 
         Raises `Refused` (404) where the index does not have the version or not with that checksum, and what
         reading the index or fetching the file raises. Whoever got it gives it back to `done`.
         """
         try:
             async with asyncio.timeout(FIRST_BYTE):
-                return await self._get(name, version, sha256, head, only_if_cached)
+                found = await self._get(name, version, sha256, head, only_if_cached)
+                if whole and isinstance(found.source, Fill):
+                    return await self._finished(found, found.source)
+                return found
         except TimeoutError:
-            raise Late(
-                f"the tarball of {name} {version} did not begin to come within {FIRST_BYTE:.0f} s; try again"
-            ) from None
+            what = "is not here as a whole yet, as a part of it needs" if whole else "did not begin to come"
+            again = AGAIN if whole else None  # the fetch goes on behind
+            detail = f"the tarball of {name} {version} {what}, within {FIRST_BYTE:.0f} s; try again"
+            raise Late(detail, retry_after=again) from None
 
     async def _get(self, name: str, version: str, sha256: str | None, head: bool, only_if_cached: bool) -> Download:
         if sha256 is not None:
@@ -164,6 +178,13 @@ class Downloads:
             await fill.leave()
             raise
         return Download(Verdict.MISS, release.sha256, fill, fill.size, collapsed=collapsed or not fill.fetched)
+
+    async def _finished(self, found: Download, fill: Fill) -> Download:
+        try:
+            return replace(found, size=await fill.whole())
+        except BaseException:
+            await fill.leave()
+            raise
 
     @contextlib.contextmanager
     def _remembered(self, release: sparse.Release) -> Iterator[None]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from proxy.engine.purging import Purging
 from proxy.errors import UpstreamError
 from proxy.model import Head, Headers, Host, Selection
-from proxy.rules import headers, invalidation, names
+from proxy.rules import codings, headers, invalidation, names
 from proxy.rules.publish import NameReader
 from proxy.rules.routes import Match
-from proxy.upstream.base import Answer, Ask, Upstream
+from proxy.upstream.base import Answer, Ask, Interim, Upstream
 
 CHANGE_PATIENCE = 65.0
 """Seconds without a byte of an answer to a change: crates.io itself gives up after 60 (its CDN's limit)."""
@@ -22,13 +22,15 @@ CHANGE_PATIENCE = 65.0
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A request on its way through. `body` is None where the client sends none; a read has none."""
+    """A request on its way through. `body` is None where the client sends none; a read has none. `interim`: what
+    tells the client something before its answer."""
 
     match: Match
     method: str
     target: str
     headers: Headers
     body: AsyncIterator[bytes] | None = None
+    interim: Interim | None = None
 
 
 class Passing:
@@ -65,14 +67,26 @@ class Passing:
         return answer
 
     async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
-        fields = (*headers.upstream(passage.headers), (b"accept-encoding", b"identity"))
-        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True)
+        heard = _heard(passage.interim)
+        fields = sent(passage)
+        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True, interim=heard)
         return await self._upstream.send(ask)
 
     async def _invalidate(self, match: Match, upload: _Upload) -> None:
         crate = names.folded(upload.name.name or "") if match.endpoint.name == "publish" else match.crate
         if match.endpoint.invalidates and crate:
             await self._purging.changed(Selection(crate=crate))
+
+
+def sent(passage: Passage) -> Headers:
+    """The fields of a request as they go upstream. What comes back in a coding is passed on in it, never decoded."""
+    coding = codings.accepted(headers.value(passage.headers, b"accept-encoding"))
+    return (*headers.upstream(passage.headers), (b"accept-encoding", coding))
+
+
+def _heard(interim: Interim | None) -> Interim | None:
+    """What passes an interim answer of upstream's on, without the fields that are not the client's."""
+    return None if interim is None else lambda status, fields: interim(status, headers.interim(fields))
 
 
 def head_downstream(head: Head) -> Head:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proxy.engine.changes import Changes
 from proxy.engine.copies import Hot
 from proxy.model import Entry, Headers, Mark
-from proxy.rules import headers, reuse, vary
+from proxy.rules import headers, reuse, storing, vary
 from proxy.rules.keys import Read
 from proxy.stores import codec
 from proxy.stores.base import Store
@@ -31,9 +31,18 @@ class Found:
 
 class Shelf:
     def __init__(
-        self, *, memory: Memory[Hot], store: Store, changes: Changes, keep: float | None, clock: Callable[[], float]
+        self,
+        *,
+        memory: Memory[Hot],
+        negatives: Memory[Hot],
+        store: Store,
+        changes: Changes,
+        keep: float | None,
+        clock: Callable[[], float],
     ) -> None:
+        """`negatives` holds what upstream does not have, as in `Copies`."""
         self._memory = memory
+        self._negatives = negatives
         self._store = store
         self._changes = changes
         self._keep = keep
@@ -53,23 +62,28 @@ class Shelf:
     async def put(self, read: Read, found: Found, entry: Entry) -> tuple[bool, Mark]:
         """Keep an entry; whether it is kept, and the marks by now: a purge during its flight wins over it."""
         place = _place(read, entry.terms.vary, entry.terms.variant, found.first)
-        await self._store.put(place, codec.encoded(entry), tag=read.tag, keep=self._keep)
+        absent = storing.absent(entry.status)
+        if absent:  # it replaces what is stored at once
+            await self._store.delete(place)
+        else:
+            await self._store.put(place, codec.encoded(entry), tag=read.tag, keep=self._keep)
         mark = await self._changes.of(read)
         if entry.requested_at <= mark.purged:
             return False, mark
         self._warm(read, place, entry)
-        return True, mark
+        return not absent or self._negatives.get(place) is not None, mark
 
     async def forget(self, read: Read, found: Found) -> None:
         """Drop what was found."""
         if found.entry is not None:
             place = _place(read, found.entry.terms.vary, found.entry.terms.variant, found.first)
             self._memory.delete(place)
+            self._negatives.delete(place)
             await self._store.delete(place)
 
     async def _kept(self, read: Read, place: str, mark: Mark) -> Entry | None:
         """What is kept in a place: from memory while it is fresh there, else the newest there is."""
-        hot = self._memory.get(place)
+        hot = self._memory.get(place) or self._negatives.get(place)
         entry = hot.entry if hot is not None else None
         if entry is None or reuse.fresh_for(entry, self._clock(), mark.changed) <= 0:
             value = await self._store.get(place)
@@ -80,7 +94,11 @@ class Shelf:
         return entry if entry is not None and entry.requested_at > mark.purged else None
 
     def _warm(self, read: Read, place: str, entry: Entry) -> None:
-        self._memory.put(place, Hot(entry, 0.0), size=len(entry.body) + _ENTRY_OVERHEAD, tag=read.tag)
+        tier, other = self._memory, self._negatives
+        if storing.absent(entry.status):
+            tier, other = other, tier
+        other.delete(place)
+        tier.put(place, Hot(entry, 0.0), size=len(entry.body) + _ENTRY_OVERHEAD, tag=read.tag)
 
 
 def suits(entry: Entry, sent: Headers) -> bool:

@@ -1,23 +1,24 @@
 """Reads that no row has times for: upstream's own headers decide (RFC 9111), and what they do not allow passes.
 
-Requests without credentials that want the same thing at the same time become one, where its answer may be stored;
-where it may not, each asks for itself.
+Requests without credentials that want the same thing at the same time become one, in all members of the fleet, where
+its answer may be stored; where it may not, each asks for itself. Requests with credentials never wait for others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from proxy.engine.answers import UNAVAILABLE
-from proxy.engine.flight import Flights
-from proxy.engine.passing import Passage, Passing
+from proxy.engine.flight import FIRST_BYTE, TURN, Flights
+from proxy.engine.passing import Passage, Passing, sent
 from proxy.engine.shelf import Found, Shelf, flight, suits
-from proxy.errors import Error, Offline, Refused, UpstreamError
-from proxy.model import Entry, Head, Headers, Mark, Outcome, Verdict
+from proxy.engine.whole import whole
+from proxy.errors import Error, Late, Offline, Refused, UpstreamError
+from proxy.fleet.base import Fleet
+from proxy.model import Entry, Headers, Mark, Outcome, Verdict
 from proxy.rules import headers, reuse, storing
 from proxy.rules.keys import Read
 from proxy.rules.reuse import Reuse
@@ -25,36 +26,56 @@ from proxy.rules.wishes import Wish
 from proxy.stores.base import Observer
 from proxy.upstream.base import Answer
 
-LARGEST = 4 * 1024 * 1024
-"""Bytes of an answer that is stored; a larger one passes."""
-
 _NOT_OURS_TO_JUDGE = frozenset((b"if-match", b"if-unmodified-since"))  # RFC 9111 section 4.3.2
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Upstream's own answer on its way through, which the caller closes. `forwarded`: as in `Outcome`."""
+
+    answer: Answer
+    forwarded: str
 
 
 @dataclass(slots=True)
 class _Lead:
     """The request that a flight is led by: the answer that only it may have, or that it is gone."""
 
-    answer: Answer | None = None
+    passed: Passed | None = None
     gone: bool = False
 
 
 class Transparent:
-    def __init__(self, *, passing: Passing, shelf: Shelf, clock: Callable[[], float], observe: Observer) -> None:
+    def __init__(
+        self, *, passing: Passing, shelf: Shelf, fleet: Fleet, clock: Callable[[], float], observe: Observer
+    ) -> None:
         self._passing = passing
         self._shelf = shelf
+        self._fleet = fleet
         self._clock = clock
         self._observe = observe
         self._flights: Flights[Outcome | None] = Flights()
 
-    async def get(self, read: Read, passage: Passage, wish: Wish) -> Outcome | Answer:
-        """A stored answer, or upstream's own on its way through, which the caller closes.
+    async def get(self, read: Read, passage: Passage, wish: Wish) -> Outcome | Passed:
+        """A stored answer, or upstream's own.
 
-        Raises as `Passing`, and `Refused` (504) where the wish is not to ask upstream.
+        Raises as `Passing`, `Late` where nothing began to come in time and there is no copy to serve instead, and
+        `Refused` (504) where the wish is not to ask upstream.
         """
+        try:
+            async with asyncio.timeout(FIRST_BYTE):
+                return await self._get(read, passage, wish)
+        except TimeoutError:
+            error = Late(f"crates.io did not begin to answer within {FIRST_BYTE:.0f} s; try again")
+        return self._fallback(read, passage, await self._shelf.find(read, sent(passage)), error)
+
+    async def aclose(self) -> None:
+        await self._flights.aclose()
+
+    async def _get(self, read: Read, passage: Passage, wish: Wish) -> Outcome | Passed:
         if _names(passage.headers, _NOT_OURS_TO_JUDGE):
-            return await self._passing.read(passage)
-        found = await self._shelf.find(read, _sent(passage))
+            return Passed(await self._passing.read(passage), "bypass")
+        found = await self._shelf.find(read, sent(passage))
         entry, now = found.entry, self._clock()
         match reuse.decide(entry, wish, now, found.mark.changed):
             case Reuse.FRESH if entry is not None:
@@ -62,10 +83,9 @@ class Transparent:
             case Reuse.STALE if entry is not None:
                 return self._outcome(Verdict.STALE, entry, found.mark, now, detail="max-stale")
             case Reuse.STALE_WHILE_REVALIDATE if entry is not None and not _authorized(passage):
-                renewal = replace(passage, method="GET")
-                self._flights.start(
-                    flight(read, _sent(passage), found), self._load(read, renewal, wish, _Lead(gone=True))
-                )
+                renewal = replace(passage, method="GET", interim=None)
+                place = flight(read, sent(passage), found)
+                self._flights.start(place, self._load(place, read, renewal, wish, _Lead(gone=True)))
                 return self._outcome(Verdict.STALE, entry, found.mark, now, detail="stale-while-revalidate")
             case Reuse.UNAVAILABLE:
                 raise Refused(UNAVAILABLE, status=504)
@@ -74,65 +94,92 @@ class Transparent:
             case never:
                 assert_never(never)
 
-    async def aclose(self) -> None:
-        await self._flights.aclose()
-
-    async def _ask(self, read: Read, passage: Passage, wish: Wish, found: Found) -> Outcome | Answer:
+    async def _ask(self, read: Read, passage: Passage, wish: Wish, found: Found) -> Outcome | Passed:
         if passage.method == "HEAD":
             return await self._head(read, passage, found)
         alone = found.entry is None and _names(passage.headers, headers.CONDITIONAL)
         if alone or wish.no_store or _authorized(passage):
             return await self._fetch(read, passage, wish, found)
-        lead = _Lead()
-        place = flight(read, _sent(passage), found)
+        for _ in range(2):  # the second time it is known what answers vary on
+            lead = _Lead()
+            outcome, collapsed = await self._join(read, passage, wish, found, lead)
+            if lead.passed is not None:
+                return lead.passed
+            if outcome is None:
+                break
+            if not collapsed:
+                return outcome
+            if not _may_be_shared(outcome):
+                break
+            if suits(outcome.entry, sent(passage)):
+                return replace(outcome, collapsed=True)
+            found = await self._shelf.find(read, sent(passage))
+        return await self._fetch(read, passage, wish, found)
+
+    async def _join(
+        self, read: Read, passage: Passage, wish: Wish, found: Found, lead: _Lead
+    ) -> tuple[Outcome | None, bool]:
+        """What a flight comes to, and whether it was another's. With the end of this wait its answer has no taker."""
+        place = flight(read, sent(passage), found)
         try:
-            outcome, collapsed = await self._flights.join(place, self._load(read, passage, wish, lead))
+            return await self._flights.join(place, self._load(place, read, passage, wish, lead))
         except asyncio.CancelledError:
             lead.gone = True
-            if lead.answer is not None:
-                await lead.answer.aclose()
+            if lead.passed is not None:
+                await lead.passed.answer.aclose()
             raise
-        if lead.answer is not None:
-            return lead.answer
-        if not collapsed and outcome is not None:
-            return outcome
-        if outcome is None or not _may_be_shared(outcome) or not suits(outcome.entry, _sent(passage)):
-            return await self._fetch(read, passage, wish, found)
-        return replace(outcome, collapsed=True)
 
     def _load(
-        self, read: Read, passage: Passage, wish: Wish, lead: _Lead
+        self, place: str, read: Read, passage: Passage, wish: Wish, lead: _Lead
     ) -> Callable[[], Coroutine[Any, Any, Outcome | None]]:
-        """A flight: look again, ask, store. None where the answer is nobody's but the leader's."""
+        """A flight, in turn with the other members of the fleet: look again, ask, store. None where the answer is
+        nobody's but the leader's; then there is nothing that the others could wait for."""
 
         async def load() -> Outcome | None:
-            found = await self._shelf.find(read, _sent(passage))
-            now = self._clock()
-            if found.entry is not None and reuse.decide(found.entry, wish, now, found.mark.changed) is Reuse.FRESH:
-                return self._outcome(Verdict.HIT, found.entry, found.mark, now)  # another member was faster
-            answer = await self._fetch(read, passage, wish, found)
-            if isinstance(answer, Outcome):
-                return answer
-            if lead.gone:
-                await answer.aclose()
-            else:
-                lead.answer = answer
-            return None
+            async with self._fleet.lease(place, TURN) as lease:
+                outcome = await self._look_and_ask(read, passage, wish, lead)
+                lease.done()
+                return outcome
 
         return load
 
-    async def _fetch(self, read: Read, passage: Passage, wish: Wish, found: Found) -> Outcome | Answer:
+    async def _look_and_ask(self, read: Read, passage: Passage, wish: Wish, lead: _Lead) -> Outcome | None:
+        found = await self._shelf.find(read, sent(passage))
+        now = self._clock()
+        if found.entry is not None and reuse.decide(found.entry, wish, now, found.mark.changed) is Reuse.FRESH:
+            return self._outcome(Verdict.HIT, found.entry, found.mark, now)  # another member was faster
+        answer = await self._fetch(read, passage, wish, found)
+        if isinstance(answer, Outcome):
+            return answer
+        if lead.gone:
+            await answer.answer.aclose()
+        else:
+            lead.passed = answer
+        return None
+
+    async def _fetch(self, read: Read, passage: Passage, wish: Wish, found: Found) -> Outcome | Passed:
         """Ask upstream, whether by the validators of what is stored or as the client does; store what may be."""
-        entry, fields = found.entry, passage.headers
-        if entry is not None:  # the client's own conditions are judged by what comes of it
-            fields = (*_without(fields, headers.CONDITIONAL), *storing.validators(entry))
+        fields = passage.headers
+        if found.entry is not None:  # the client's own conditions are judged by what comes of it
+            fields = (*_without(fields, headers.CONDITIONAL), *storing.validators(found.entry))
         requested_at = self._clock()
         try:
             answer = await self._passing.read(replace(passage, headers=fields))
         except (UpstreamError, Offline) as error:
-            return self._fallback(read, found, error)
+            return self._fallback(read, passage, found, error)
+        try:
+            return await self._judged(read, passage, wish, found, answer, requested_at)
+        except BaseException:
+            await answer.aclose()
+            raise
+
+    async def _judged(
+        self, read: Read, passage: Passage, wish: Wish, found: Found, answer: Answer, requested_at: float
+    ) -> Outcome | Passed:
+        """What becomes of an answer, by its head."""
+        entry, head = found.entry, answer.head
+        forwarded = self._forwarded(passage, found)
         times = {"requested_at": requested_at, "responded_at": self._clock()}
-        head, forwarded = answer.head, self._forwarded(found)
         if entry is not None and entry.validated and head.status == 304:
             await answer.aclose()
             renewed = storing.renewed(entry, head, **times)
@@ -143,35 +190,36 @@ class Transparent:
         if entry is not None and head.status in reuse.FAILED:
             if reuse.on_error(entry, self._clock(), found.mark.changed):
                 await answer.aclose()
-                return self._stale_on_error(found, entry, head.status)
-            return answer
+                return self._stale_on_error(passage, found, entry, head.status)
+            return Passed(answer, forwarded)
         if wish.no_store or not storing.storable(head, authorized=_authorized(passage)):
             if entry is not None and head.status < 400:
                 await self._shelf.forget(read, found)  # it has been replaced by what may not be stored
-            return answer
+            return Passed(answer, forwarded)
         try:
-            body = await _whole(answer)
+            body = await whole(answer)
         except UpstreamError as error:
-            return self._fallback(read, found, error)
+            return self._fallback(read, passage, found, error)
         if not isinstance(body, bytes):
-            return body
-        new = storing.stored(read.key, head, body, sent=_sent(passage), **times)
+            return Passed(body, forwarded)
+        new = storing.stored(read.key, head, body, sent=sent(passage), **times)
         return await self._keep_it(read, found, new, Verdict.MISS, forwarded, status=None, kept=True)
 
-    async def _head(self, read: Read, passage: Passage, found: Found) -> Answer:
+    async def _head(self, read: Read, passage: Passage, found: Found) -> Passed:
         """HEAD goes through; what it tells about a stored answer to GET is heeded (RFC 9111 section 4.3.5)."""
         requested_at = self._clock()
+        forwarded = self._forwarded(passage, found)
         answer = await self._passing.read(passage)
         entry, head = found.entry, answer.head
         if entry is None or head.status != 200:
-            return answer
+            return Passed(answer, forwarded)
         times = {"requested_at": requested_at, "responded_at": self._clock()}
         renewed = storing.renewed(entry, head, **times) if storing.matches_head(entry, head) else None
         if renewed is None:
             await self._shelf.forget(read, found)
         elif storing.storable(storing.merged_head(entry, head, times["responded_at"])):
             await self._shelf.put(read, found, renewed)
-        return answer
+        return Passed(answer, forwarded)
 
     async def _keep_it(
         self,
@@ -192,9 +240,12 @@ class Transparent:
         outcome = self._outcome(verdict, entry, mark, self._clock())
         return replace(outcome, forwarded=forwarded, forwarded_status=status, stored=kept)
 
-    def _forwarded(self, found: Found) -> str:
+    def _forwarded(self, passage: Passage, found: Found) -> str:
+        """Why upstream is asked, as RFC 9211 section 2.2 names it."""
+        if found.entry is None and found.first is not None:  # another variant, or kept from who shows credentials
+            return "miss" if _authorized(passage) else "vary-miss"
         if found.entry is None:
-            return "uri-miss" if found.first is None else "vary-miss"
+            return "uri-miss"
         left = reuse.fresh_for(found.entry, self._clock(), found.mark.changed)
         return "request" if left > 0 else "stale"
 
@@ -202,71 +253,28 @@ class Transparent:
         left = reuse.fresh_for(entry, now, mark.changed)
         return Outcome(verdict, entry, left, reuse.age(entry, now), detail=detail)
 
-    def _stale_on_error(self, found: Found, entry: Entry, status: int | None) -> Outcome:
+    def _stale_on_error(self, passage: Passage, found: Found, entry: Entry, status: int | None) -> Outcome:
         outcome = self._outcome(Verdict.STALE, entry, found.mark, self._clock(), detail="stale-if-error")
-        return replace(outcome, forwarded=self._forwarded(found), forwarded_status=status)
+        return replace(outcome, forwarded=self._forwarded(passage, found), forwarded_status=status)
 
-    def _fallback(self, read: Read, found: Found, error: Error) -> Outcome:
+    def _fallback(self, read: Read, passage: Passage, found: Found, error: Error) -> Outcome:
         """What is served when upstream cannot be reached: the stale copy where that is allowed, or the error."""
         entry, now = found.entry, self._clock()
         if isinstance(error, UpstreamError):
             self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name}: {error.detail}")
+            error.forwarded = self._forwarded(passage, found)
         if entry is None:
             raise error
         if isinstance(error, Offline) and not entry.terms.strict:
             return self._outcome(Verdict.STALE, entry, found.mark, now, detail="offline")
         if isinstance(error, Offline) or not reuse.disconnected(entry, now, found.mark.changed):
             raise error
-        return self._stale_on_error(found, entry, None)
-
-
-class _Begun:
-    """An answer of which some has been read: the whole of it, all the same."""
-
-    def __init__(self, answer: Answer, pieces: list[bytes], rest: AsyncGenerator[bytes]) -> None:
-        self._answer = answer
-        self._pieces = pieces
-        self._rest = rest
-
-    @property
-    def head(self) -> Head:
-        return self._answer.head
-
-    async def body(self) -> AsyncGenerator[bytes]:
-        async with contextlib.aclosing(self._rest) as rest:
-            for piece in self._pieces:
-                yield piece
-            async for piece in rest:
-                yield piece
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
-
-
-async def _whole(answer: Answer) -> bytes | Answer:
-    """The body, with the answer closed; where it is too large to be stored, the answer as it was, open."""
-    pieces: list[bytes] = []
-    size, body = 0, answer.body()
-    try:
-        async for piece in body:
-            pieces.append(piece)
-            size += len(piece)
-            if size > LARGEST:
-                return _Begun(answer, pieces, body)
-    except BaseException:
-        await answer.aclose()
-        raise
-    await answer.aclose()
-    return b"".join(pieces)
+        return self._stale_on_error(passage, found, entry, None)
 
 
 def _may_be_shared(outcome: Outcome) -> bool:
     """What upstream has just answered is for others only where it could be stored for them."""
     return outcome.stored or outcome.verdict in (Verdict.HIT, Verdict.STALE)
-
-
-def _sent(passage: Passage) -> Headers:
-    return headers.upstream(passage.headers)
 
 
 def _authorized(passage: Passage) -> bool:

@@ -110,6 +110,11 @@ def downstream(headers: Headers) -> Headers:
     return tuple(item for item in end_to_end(headers) if item[0] not in _NOT_DOWNSTREAM)
 
 
+def interim(headers: Headers) -> Headers:
+    """What of an interim answer of upstream's goes to the client: it has no content, and no cookie to set yet."""
+    return tuple(item for item in downstream(headers) if item[0] not in (b"content-length", b"set-cookie"))
+
+
 def kept(headers: Headers) -> Headers:
     """What of upstream's answer is stored on a row with a ttl. Never Set-Cookie."""
     return tuple(item for item in end_to_end(headers) if item[0] in _KEPT)

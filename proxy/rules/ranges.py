@@ -58,6 +58,11 @@ def single(header: bytes, size: int) -> Span | Unsatisfiable | None:
     return _from_end(_number(bounds[2]), size) if bounds[2] else None
 
 
+def asks(header: bytes) -> bool:
+    """Whether a Range field asks for a part of a file, however large that is."""
+    return single(header, _FAR) is not None
+
+
 def _from_start(first: int, last: int, size: int) -> Span | Unsatisfiable | None:
     if first > last:
         return None

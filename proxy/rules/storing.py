@@ -15,9 +15,15 @@ UNDERSTOOD = frozenset((200, 203, 204, 300, 301, 302, 303, 307, 308))
 """Statuses whose meaning for a cache is implemented here (what `must-understand` asks about)."""
 HEURISTIC = frozenset((200, 203, 204, 300, 301, 308))
 """Statuses that may be given a lifetime where upstream gives none (RFC 9110 section 15.1), errors left out."""
+ABSENCE_MOST = 60.0
+"""Seconds; what upstream does not have is believed no longer than on the rows of the API with times of ours."""
 
 _PARTS = frozenset((206, 304))  # no answer of their own: a part, and a word about another
-_ERRORS = 400  # THE LINE that keeps errors out: an outage must never be remembered as content
+# THE LINE that keeps errors out: what says something about a request or its sender, and (from 500 on) about
+# upstream's own state, must never be remembered as what a URL holds.
+_OF_THE_REQUEST = frozenset((*range(400, 404), *range(405, 410), *range(411, 418), 421, 425, 426, 428, 429, 431))
+_OUTAGE = 500
+_NEVER = _PARTS | _OF_THE_REQUEST
 # What of an answer to HEAD or of a 304 does not change the content that is stored (RFC 9111 section 3.2).
 _OF_THE_CONTENT = frozenset((b"content-encoding", b"content-length", b"content-range", b"etag", b"set-cookie"))
 
@@ -25,10 +31,11 @@ _OF_THE_CONTENT = frozenset((b"content-encoding", b"content-length", b"content-r
 def storable(head: Head, *, authorized: bool = False) -> bool:
     """Whether a shared cache may store this answer, and has something of it.
 
+    Of errors only what says that something is absent, and only with a lifetime of upstream's own.
     `authorized`: the request carried credentials, so that upstream must have allowed it expressly (section 3.5).
     """
     governing = controls.controls(head)
-    if not head.framed or not 200 <= head.status < _ERRORS or head.status in _PARTS:
+    if not head.framed or not 200 <= head.status < _OUTAGE or head.status in _NEVER:
         return False
     if "must-understand" in governing:
         if head.status not in UNDERSTOOD:
@@ -39,7 +46,13 @@ def storable(head: Head, *, authorized: bool = False) -> bool:
         return False
     if headers.value(head.headers, b"set-cookie") is not None or vary.names(head.headers) is None:
         return False
-    return _lifetime(head, governing, 0.0) > 0 or _has_validator(head)
+    return _lifetime(head, governing, 0.0) > 0 or (not absent(head.status) and _has_validator(head))
+
+
+def absent(status: int) -> bool:
+    """Whether such an answer, where it is storable at all, says that upstream has nothing (any more). That is
+    believed only while upstream's own lifetime for it lasts, and never served stale: it might be an outage."""
+    return status >= 400
 
 
 def stored(key: str, head: Head, body: bytes, *, requested_at: float, responded_at: float, sent: Headers = ()) -> Entry:
@@ -48,6 +61,8 @@ def stored(key: str, head: Head, body: bytes, *, requested_at: float, responded_
     withheld = governing.fields("no-cache") | governing.fields("private") | {b"etag"}
     given = head.get(b"etag").decode("latin-1")
     names = vary.names(head.headers) or ()
+    if head.get(b"content-encoding", b"identity").lower() != b"identity":  # whether upstream says so or not
+        names = tuple(sorted({*names, "accept-encoding"}))
     kept = tuple(item for item in headers.kept_transparently(head.headers) if item[0] not in withheld)
     if headers.value(kept, b"date") is None:  # RFC 9110 section 6.6.1
         kept = (*kept, (b"date", directives.date(int(responded_at))))
@@ -65,7 +80,7 @@ def stored(key: str, head: Head, body: bytes, *, requested_at: float, responded_
         terms=Terms(
             stale_while_revalidate=governing.duration("stale-while-revalidate") or 0.0,
             stale_if_error=governing.duration("stale-if-error"),
-            strict=_strict(governing),
+            strict=_strict(governing) or absent(head.status),
             shared=_shared(governing),
             vary=names,
             variant=vary.variant(names, sent),
@@ -152,6 +167,8 @@ def _lifetime(head: Head, governing: Controls, responded_at: float) -> float:
     if governing.unqualified("no-cache"):
         return 0.0
     given = controls.explicit_lifetime(head, governing, responded_at)
+    if absent(head.status):
+        return min(given or 0.0, ABSENCE_MOST)
     if given is not None:
         return given
     if head.status in HEURISTIC or "public" in governing:

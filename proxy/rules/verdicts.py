@@ -39,19 +39,26 @@ def tarball_status(verdict: Verdict, *, collapsed: bool, stored: bool) -> bytes:
     return f"{CACHE}; fwd=uri-miss{'; stored' if stored else ''}".encode("ascii")
 
 
-def refused(error: Error) -> bytes:
-    """The Cache-Status field of an error: what was asked upstream, or why nothing was."""
+def refused(error: Error, forwarded: str = "") -> bytes:
+    """The Cache-Status field of an error: what was asked upstream, or why nothing was. `forwarded`: why everything
+    is on this row, where that is so."""
     parts = [CACHE]
     if isinstance(error, Offline):
         parts.append("detail=offline")
     elif isinstance(error, UpstreamError):
-        parts.append("fwd=uri-miss")
+        parts.append(f"fwd={forwarded or error.forwarded}")
         if error.answered is not None:
             parts.append(f"fwd-status={error.answered}")
     return "; ".join(parts).encode("ascii")
 
 
-PASSED = f"{CACHE}; fwd=bypass".encode("ascii")
+BYPASS = "bypass"
+"""RFC 9211 section 2.2: this cache does not handle such requests."""
+
+
+def passed(forwarded: str) -> bytes:
+    """The Cache-Status field of upstream's own answer on its way through."""
+    return f"{CACHE}; fwd={forwarded}".encode("ascii")
 
 
 def cache_control(outcome: Outcome) -> bytes:

@@ -4,6 +4,8 @@
     trailers    fields that follow a chunked body never become fields of the request
     refusals    are JSON, come in their turn behind pipelined answers, and are no news for the log
     draining    a connection whose first request is still on its way may send it
+    interim     an application may tell its client something before the answer (1xx)
+    HTTP/1.0    an answer without a length ends with its connection, since such a client knows no chunks
 
 It knows bytes and ASGI scopes. It knows nothing of routes, caching or settings.
 """
@@ -14,12 +16,13 @@ import json
 import logging
 import time
 from asyncio import Transport
+from collections.abc import Iterable
 from email.utils import formatdate
 from functools import partial
 from typing import Any
 
 import httptools
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 log = logging.getLogger("proxy.server")
@@ -27,8 +30,9 @@ log = logging.getLogger("proxy.server")
 # A server may ignore Upgrade (RFC 9110 section 7.8). cargo and curl offer h2c with these on plain HTTP.
 OFFER = frozenset({b"upgrade", b"http2-settings"})
 
-# Extensions of the ASGI scope, both callables: to break an answer off, and to ask whether its client has left.
-ABORT, GONE = "crates-proxy.abort", "crates-proxy.gone"
+# Extensions of the ASGI scope, all callables: to break an answer off, to ask whether its client has left, and to
+# send an interim answer (status, fields), which is dropped where it cannot be sent any more.
+ABORT, GONE, INTERIM = "crates-proxy.abort", "crates-proxy.gone", "crates-proxy.interim"
 
 # How long a connection that has not sent its request may still do so once the server drains: seconds. Longer
 # than a round trip over an office line, much shorter than any drain timeout.
@@ -105,7 +109,11 @@ class Protocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         cycle = self.cycle
-        extensions: dict[str, Any] = {ABORT: partial(self._abort, cycle), GONE: lambda: cycle.disconnected}
+        extensions: dict[str, Any] = {
+            ABORT: partial(self._abort, cycle),
+            GONE: lambda: cycle.disconnected,
+            INTERIM: partial(self._interim, cycle),
+        }
         self.scope["extensions"] = extensions
         if self.draining:
             self.cycle.keep_alive = False
@@ -116,12 +124,22 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.answering = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, partial(_unchunked, app, cycle) if _old(cycle) else app)
 
     def _abort(self, cycle: RequestResponseCycle) -> None:
         """What has been sent of this answer stands, the rest is not to be had: the client sees it cut short."""
         cycle.disconnected = True
-        self.transport.close()
+        if _old(cycle):
+            self.transport.abort()  # An orderly end might be the end of the answer.
+        else:
+            self.transport.close()
+
+    def _interim(self, cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Whoever waits for it may be gone, or answered, by now; HTTP/1.0 has no such answers (RFC 9110 15.2)."""
+        late = cycle is not self.answering or cycle.response_started or cycle.disconnected
+        if not late and not _old(cycle) and not self.transport.is_closing():
+            fields = [b"%b: %b\r\n" % field for field in headers]
+            self.transport.write(b"".join([STATUS_LINE[status], *fields, b"\r\n"]))
 
     def on_response_complete(self) -> None:
         last = not self.pipeline
@@ -160,3 +178,30 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_later(GRACE, super().shutdown)
         else:
             super().shutdown()
+
+
+def _old(cycle: RequestResponseCycle) -> bool:
+    return cycle.scope["http_version"] == "1.0"
+
+
+async def _unchunked(
+    app: ASGI3Application,
+    cycle: RequestResponseCycle,
+    scope: Scope,
+    receive: ASGIReceiveCallable,
+    send: ASGISendCallable,
+) -> None:
+    """The application, with an answer of unknown length that is ended by the end of the connection."""
+    open_ended = False
+
+    async def sent(message: ASGISendEvent) -> None:
+        nonlocal open_ended
+        if message["type"] == "http.response.start":
+            open_ended = not any(name.lower() == b"content-length" for name, _ in message.get("headers", []))
+            if open_ended:
+                cycle.chunked_encoding = cycle.keep_alive = False
+        elif message["type"] == "http.response.body" and open_ended:
+            cycle.expected_content_length = len(message.get("body", b""))  # As long as it is, it is right.
+        await send(message)
+
+    await app(scope, receive, sent)

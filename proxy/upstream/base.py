@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from proxy.model import Head, Headers, Host
+
+Interim = Callable[[int, Headers], None]
+"""Is told of each interim answer (1xx) but 100 and 101, before the final one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,8 @@ class Ask:
 
     `headers` go out as they are (plus Host); `body` is streamed, None for none. `patience` is how many seconds
     may pass without a byte, None for the setting `upstream.read_timeout`. `straight`: its client is at the other
-    end of the exchange and may dawdle, so it takes no connection from those that everybody shares.
+    end of the exchange and may dawdle, so it takes no connection from those that everybody shares. `interim`: that
+    client's ear for interim answers; other exchanges have none.
     """
 
     host: Host
@@ -25,6 +29,7 @@ class Ask:
     body: AsyncIterator[bytes] | None = None
     patience: float | None = None
     straight: bool = False
+    interim: Interim | None = None
 
 
 class Answer(Protocol):

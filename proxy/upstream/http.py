@@ -1,7 +1,7 @@
-"""crates.io's three hosts over httpx. The only module that knows httpx.
+"""crates.io's three hosts over httpx.
 
 It works on the transport, below httpx's client: no cookie jar, no redirects, no environment variables, no
-decoding, nothing added to a request but Host and User-Agent.
+decoding, nothing added to a request but Host, Via and User-Agent.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import httpx
 
 from proxy.errors import Busy, Error, Faulty, Late, UpstreamError
 from proxy.model import Head, Host
+from proxy.upstream import connection
 from proxy.upstream.base import Answer, Ask
 
 log = logging.getLogger("proxy.upstream")
@@ -24,6 +25,9 @@ CONNECTIONS = 16
 """Per host. httpx rescans its pool on every release, so that larger pools are slower, not faster."""
 IDLE = 4.0
 """Seconds that an idle connection is kept: below the 5 s after which common servers close theirs."""
+VIA = b"1.1 crates-proxy"
+"""RFC 9110 section 7.6.3: what a request came over, and who passes it on. What was in it already is not told: who
+stands behind this proxy is nobody's business."""
 _REUSED_DIED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
@@ -56,14 +60,15 @@ class HttpUpstream:
 
         # HTTP/2 costs three times the time of HTTP/1.1 for a large body, and saves round trips for small ones.
         self._shared = {host: transport(CONNECTIONS, host is not Host.STATIC) for host in origins}
-        self._straight = transport(None, http2=False)
+        self._straight = connection.overheard(transport(None, http2=False))
         # The pool must never be the one to wait: its own queue can lose connections for ever.
         self._free = {host: asyncio.Semaphore(CONNECTIONS) for host in origins}
 
     async def send(self, ask: Ask) -> Answer:
         patience = self._patience if ask.patience is None else ask.patience
         if ask.straight:
-            return _HttpAnswer(ask, await self._exchange(ask, patience, self._straight), lambda: None)
+            with connection.listening(ask.interim):
+                return _HttpAnswer(ask, await self._exchange(ask, patience, self._straight), lambda: None)
         free = self._free[ask.host]
         try:
             async with asyncio.timeout(patience):
@@ -109,7 +114,7 @@ class HttpUpstream:
         request = httpx.Request(
             ask.method,
             self._origins[ask.host].join(ask.target),
-            headers=[*ask.headers, (b"user-agent", self._user_agent)],
+            headers=[*ask.headers, (b"via", VIA), (b"user-agent", self._user_agent)],
             content=ask.body,
             extensions=extensions,
         )
@@ -150,6 +155,7 @@ class _HttpAnswer:
         if release is None:
             return
         try:
+            connection.unshared(self._response)
             await self._response.aclose()
         except Exception as error:
             raise _translated(self._ask, error) from None

@@ -100,11 +100,8 @@ async def _download(client: Client, request: Request, found: Download, *, by_che
     if _unchanged(request, etag, None):
         await client.whole(304, _without_content(fields), b"")
         return
-    wants_part = request.get(b"range") is not None and request.method == "GET"
-    if wants_part and isinstance(source, Fill):
-        size = await source.whole()
     if size is not None:
-        span = _span(request, size, etag, None)
+        span = _span(request, size, etag, None) if request.wants_part else None
         if isinstance(span, ranges.Unsatisfiable):
             await client.whole(416, (*fields, (b"content-range", span.content_range)), b"")
             return

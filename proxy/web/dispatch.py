@@ -63,10 +63,11 @@ class Dispatch:
         except ClientGone:
             client.abort()
         except Error as error:
-            if row is not None and not row.shielded:
-                await client.error(error, verdicts.PASSED, b"PASS")
-            else:
+            if row is None or row.shielded:
                 await client.error(error, verdicts.refused(error))
+            else:
+                always = "" if row.kind is Kind.TRANSPARENT else verdicts.BYPASS
+                await client.error(error, verdicts.refused(error, always), b"PASS")
 
     async def _answer(self, client: Client, request: Request, match: Match) -> None:
         match match.endpoint.kind:
@@ -109,6 +110,7 @@ class Dispatch:
             version["version"],
             sha256,
             head=client.head_only,
+            whole=request.wants_part,
             only_if_cached=request.wish.only_if_cached,
         )
         await answering.download(client, request, found, self._downloads, by_checksum=sha256 is not None)
@@ -126,13 +128,13 @@ class Dispatch:
             found = replace(found, entry=replace(found.entry, headers=fields))
             await answering.outcome(client, request, match.endpoint, found, origins={}, base=None)
         else:
-            await self._passed(client, request, found)
+            await self._passed(client, request, found.answer, found.forwarded)
 
-    async def _passed(self, client: Client, request: Request, answer: Answer) -> None:
+    async def _passed(self, client: Client, request: Request, answer: Answer, forwarded: str = verdicts.BYPASS) -> None:
         try:
             head = head_downstream(answer.head)
             fields = tuple(self._redirected(request, item) for item in head.headers)
-            fields = (*fields, (b"cache-status", verdicts.PASSED), (b"x-cache", b"PASS"))
+            fields = (*fields, (b"cache-status", verdicts.passed(forwarded)), (b"x-cache", b"PASS"))
             await client.streamed(head.status, fields, answer.body())
         finally:
             await answer.aclose()
@@ -152,11 +154,12 @@ class Dispatch:
 
 
 def _passage(client: Client, request: Request, match: Match) -> Passage:
+    target = paths.target(request.path, request.query)
     if request.reading:  # a body of a read has no meaning (RFC 9110 section 9.3.1) and goes nowhere
         fields = tuple(item for item in request.headers if item[0] not in (b"content-length", b"content-type"))
-        return Passage(match, request.method, paths.target(request.path, request.query), fields)
+        return Passage(match, request.method, target, fields, interim=client.interim)
     body = client.body() if request.has_body else None
-    return Passage(match, request.method, paths.target(request.path, request.query), request.headers, body)
+    return Passage(match, request.method, target, request.headers, body, interim=client.interim)
 
 
 def _version(match: Match) -> dict[str, str]:

@@ -21,8 +21,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-ABORT, GONE = "crates-proxy.abort", "crates-proxy.gone"
-"""Scope extensions of this server's protocol: to break an answer off, and to ask whether its client has left."""
+ABORT, GONE, INTERIM = "crates-proxy.abort", "crates-proxy.gone", "crates-proxy.interim"
+"""Scope extensions of this server's protocol: to break an answer off, to ask whether its client has left, and to
+tell it something before the answer."""
 
 
 class Client:
@@ -71,6 +72,10 @@ class Client:
             self.abort()
             return
         await self._send({"type": "http.response.body", "body": b""})
+
+    def interim(self, status: int, headers: Headers) -> None:
+        """Send an interim answer (RFC 9110 section 15.2), while there is none yet."""
+        self.scope["extensions"][INTERIM](status, headers)
 
     async def error(self, error: Error, cache_status: bytes, verdict: bytes = b"MISS") -> None:
         """Send an error in crates.io's own form, which cargo shows to its user."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from proxy.errors import Refused
 from proxy.model import Headers
-from proxy.rules import headers, paths, routes, wishes
+from proxy.rules import headers, paths, ranges, routes, wishes
 from proxy.rules.clients import Address
 from proxy.rules.routes import Match
 from proxy.rules.wishes import Wish
@@ -63,6 +63,12 @@ class Request:
     def accepts_json(self) -> bool:
         """As crates.io itself decides between a redirect and `{"url"}`: "json" anywhere in Accept."""
         return b"json" in (self.get(b"accept") or b"").lower()
+
+    @property
+    def wants_part(self) -> bool:
+        """Whether it asks for one range of what it reads; several, and other units, get the whole."""
+        wanted = self.get(b"range")
+        return self.method == "GET" and wanted is not None and ranges.asks(wanted)
 
     @property
     def has_body(self) -> bool:

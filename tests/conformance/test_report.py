@@ -28,4 +28,4 @@ def test_the_figures_are_told_by_kind_with_a_reason_for_each_failure() -> None:
         "  headers-store-Set-Cookie (setup_fail): an answer that sets a cookie is somebody's own: never stored" in lines
     )
     assert "  c (optional_fail): NO REASON OF OURS: not cached" in lines
-    assert any(line.startswith("  b (retry): a connection") for line in lines)
+    assert any(line.startswith("  b (retry): bytes that") for line in lines)

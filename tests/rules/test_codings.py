@@ -35,9 +35,27 @@ def test_a_client_takes_gzip_where_it_says_so(field: bytes | None, takes: bool) 
     assert codings.takes_gzip(field) is takes
 
 
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        (None, b"identity"),
+        (b"", b"identity"),
+        (b"deflate, compress", b"identity"),
+        (b"gzip, deflate", b"gzip"),
+        (b"zstd;q=0.1 , BR,x-gzip", b"br, gzip, zstd"),
+        (b"br;q=0, gzip;q=0, *", b"zstd"),
+        (b"*", b"br, gzip, zstd"),
+        (b"*;q=0", b"identity"),
+    ],
+)
+def test_who_takes_the_same_asks_for_it_in_the_same_words(field: bytes | None, expected: bytes) -> None:
+    assert codings.accepted(field) == expected
+    assert codings.accepted(expected) == expected
+
+
 @given(st.binary(max_size=200))
 def test_any_field_is_understood_or_ignored(field: bytes) -> None:
-    codings.takes_gzip(field)
+    assert codings.takes_gzip(field) is (b"gzip" in codings.accepted(field))
 
 
 @given(st.binary(min_size=1, max_size=100), st.integers(11, 50))

@@ -114,6 +114,11 @@ CHOICES: list[tuple[Choice, tuple[str, ...], tuple[str, ...]]] = [
     (headers.end_to_end, FORWARDED + PASSED_DOWN, HOP_BY_HOP),
     (headers.upstream, FORWARDED, HOP_BY_HOP + POISON + OURS_TO_SAY),
     (headers.downstream, PASSED_DOWN, HOP_BY_HOP + OF_UPSTREAMS_HOP),
+    (
+        headers.interim,
+        tuple(name for name in PASSED_DOWN if name not in ("set-cookie", "content-length")),
+        (*HOP_BY_HOP, *OF_UPSTREAMS_HOP, "set-cookie", "content-length"),
+    ),
     (headers.kept, KEPT, HOP_BY_HOP + OF_UPSTREAMS_HOP + NOT_KEPT),
     (
         headers.kept_transparently,

@@ -66,6 +66,11 @@ def test_a_range_of_ten_bytes(field: bytes, expected: tuple[int, int] | str) -> 
         assert found == (Unsatisfiable(10) if expected == "unsatisfiable" else None)
 
 
+@pytest.mark.parametrize(("field", "expected"), OF_TEN.items())
+def test_whether_a_part_is_asked_for_is_known_before_the_size_is(field: bytes, expected: object) -> None:
+    assert ranges.asks(field) is (expected != "whole")
+
+
 @pytest.mark.parametrize(
     ("field", "expected"),
     [(b"bytes=0-", Unsatisfiable(0)), (b"bytes=-0", Unsatisfiable(0)), (b"bytes=-5", None)],

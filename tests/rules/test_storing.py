@@ -22,6 +22,9 @@ def cc(value: bytes) -> tuple[bytes, bytes]:
     return b"cache-control", value
 
 
+# What these say is about a request or its sender, not about what a URL holds.
+OF_THE_REQUEST = (400, 401, 402, 403, 405, 406, 407, 408, 409, *range(411, 418), 421, 425, 426, 428, 429, 431)
+
 # Status, fields -> may the answer to anybody be stored, and the answer to one with credentials?
 STORABLE: list[tuple[int, Headers, bool, bool]] = [
     (200, (), False, False),
@@ -59,7 +62,17 @@ STORABLE: list[tuple[int, Headers, bool, bool]] = [
     (200, (DATE, (b"expires", b"0")), False, False),
     *((status, (CACHED,), True, False) for status in (201, 203, 204, 299, 300, 301, 302, 303, 307, 308)),
     *((status, (CACHED, TAG, cc(b"public")), False, False) for status in (100, 103, 199, 206, 304)),
-    *((status, (CACHED, TAG, cc(b"public")), False, False) for status in range(400, 600)),
+    *((status, (CACHED, TAG, cc(b"public")), False, False) for status in (*OF_THE_REQUEST, *range(500, 600))),
+    # Of errors only an absence, and only with a lifetime of upstream's own.
+    *((status, (CACHED,), True, False) for status in (404, 410, 451, 499)),
+    *((status, (CACHED, cc(b"public")), True, True) for status in (404, 410)),
+    (404, (DATE, A_MINUTE_AFTER), True, False),
+    (404, (), False, False),
+    (404, (TAG, MODIFIED, DATE, cc(b"public")), False, False),
+    (404, (TAG, cc(b"max-age=0")), False, False),
+    (404, (TAG, CACHED, cc(b"no-cache")), False, False),
+    (404, (CACHED, cc(b"no-store")), False, False),
+    (410, (CACHED, cc(b"must-understand")), False, False),
 ]
 
 # Status, fields -> the lifetime that is computed when it is stored.
@@ -72,6 +85,9 @@ LIFETIMES: list[tuple[int, Headers, float]] = [
     (302, (DATE, (b"last-modified", A_MINUTE_BEFORE[1]), cc(b"public")), 6.0),
     (200, (DATE, (b"last-modified", A_MINUTE_BEFORE[1]), cc(b"max-age=0")), 0.0),
     (200, (TAG,), 0.0),
+    (404, (CACHED,), 60.0),
+    (404, (cc(b"max-age=61"),), 60.0),
+    (404, (DATE, (b"last-modified", A_MINUTE_BEFORE[1]), cc(b"public")), 0.0),
 ]
 
 # Fields of an answer that was requested at T - 2 and arrived at T -> its age then.
@@ -141,6 +157,12 @@ def test_what_upstream_says_about_its_use_is_kept(field: bytes) -> None:
     assert entry(cc(field)).terms == TERMS[field]
 
 
+def test_an_absence_is_never_used_stale() -> None:
+    field = cc(b"max-age=60, stale-if-error=99, stale-while-revalidate=99")
+    found = storing.stored("key", Head(404, (field,)), b"", requested_at=T, responded_at=T)
+    assert found.terms.strict
+
+
 def test_an_answer_becomes_an_entry() -> None:
     fields = (
         (b"content-type", b"text/plain"),
@@ -162,6 +184,19 @@ def test_an_answer_becomes_an_entry() -> None:
     assert found.validated
     assert found.terms.vary == ("foo",)
     assert found.terms.variant
+
+
+@pytest.mark.parametrize(
+    ("coding", "vary", "names"),
+    [
+        (b"gzip", b"", ("accept-encoding",)),
+        (b"br", b"Foo", ("accept-encoding", "foo")),
+        (b"zstd", b"Accept-Encoding", ("accept-encoding",)),
+        (b"Identity", b"", ()),
+    ],
+)
+def test_what_is_coded_is_for_those_who_take_the_coding(coding: bytes, vary: bytes, names: tuple[str, ...]) -> None:
+    assert entry((b"content-encoding", coding), (b"vary", vary)).terms.vary == names
 
 
 def test_an_answer_without_a_tag_gets_one_from_its_bytes() -> None:
@@ -259,7 +294,8 @@ def test_what_is_storable_is_public_and_no_error(status: int, fields: Headers, a
     head = Head(status, fields)
     if storing.storable(head, authorized=authorized):
         said = b",".join(value for name, value in fields if name == b"cache-control").lower()
-        assert 200 <= status < 400
+        assert 200 <= status < 500
+        assert status not in OF_THE_REQUEST
         assert b"no-store" not in said
         assert b"private" not in said
         assert not any(name == b"set-cookie" or (name == b"vary" and b"*" in value) for name, value in fields)

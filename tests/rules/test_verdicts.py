@@ -102,8 +102,16 @@ def test_cache_status_of_an_error_tells_whether_upstream_was_asked(error: Error,
     assert verdicts.refused(error) == field(parameters)
 
 
-def test_what_passes_straight_through_is_a_bypass() -> None:
-    assert verdicts.PASSED == b"crates-proxy; fwd=bypass"
+def test_an_error_tells_why_upstream_was_asked() -> None:
+    error = Faulty("no")
+    error.forwarded = "stale"
+    assert verdicts.refused(error) == field("fwd=stale")
+    assert verdicts.refused(error, verdicts.BYPASS) == field("fwd=bypass")
+    assert verdicts.refused(Offline("no"), verdicts.BYPASS) == field("detail=offline")
+
+
+def test_what_passes_tells_why() -> None:
+    assert verdicts.passed(verdicts.BYPASS) == b"crates-proxy; fwd=bypass"
 
 
 @pytest.mark.parametrize(("outcome", "expected"), CACHE_CONTROL)

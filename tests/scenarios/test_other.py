@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import socket
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -63,14 +66,22 @@ class Down:
 Step = Says | Ask | Wait | Asked | Down
 
 
-def cached(directives: str = "max-age=60", **fields: str) -> Says:
-    return Says({"cache-control": directives, **{name.replace("_", "-"): value for name, value in fields.items()}})
+def cached(directives: str = "max-age=60", *, body: bytes = b"0123456789", **fields: str) -> Says:
+    named = {name.replace("_", "-"): value for name, value in fields.items()}
+    return Says({"cache-control": directives, **named}, body=body)
+
+
+def takes(codings: str) -> Fields:
+    return {"accept-encoding": codings}
 
 
 def wish(directives: str) -> Fields:
     return {"cache-control": directives}
 
 
+PLAIN = b"compressible " * 100
+PACKED = gzip.compress(PLAIN, mtime=0)
+LENGTH = str(len(PACKED))
 TAGGED = cached(etag='"a"')
 NOT_MODIFIED = Says({"etag": '"a"', "cache-control": "max-age=90", "x-new": "1"}, 304, b"")
 
@@ -84,14 +95,56 @@ PLAYS: dict[str, list[Step]] = {
         Ask("MISS", says="fwd=stale; stored"),
         Asked(2),
     ],
-    "what upstream is silent about passes": [Says(), Ask("PASS"), Ask("PASS"), Asked(2)],
+    "what upstream is silent about passes": [Says(), Ask("PASS", says="fwd=uri-miss"), Ask("PASS"), Asked(2)],
+    "what passes tells why": [
+        Says(),
+        Ask("PASS", {"authorization": "cio1"}, says="fwd=uri-miss"),
+        Ask("PASS", {"if-match": '"b"'}, says="fwd=bypass"),
+        cached(vary="foo"),
+        Ask("MISS", {"foo": "1"}),
+        Ask("PASS", {"foo": "1", "authorization": "cio1"}, says="fwd=miss"),
+        cached("no-store", vary="foo"),
+        Ask("PASS", {"foo": "2"}, says="fwd=vary-miss"),
+        Ask("PASS", {"foo": "1", "cache-control": "no-cache"}, method="HEAD", says="fwd=request"),
+        Wait(61),
+        Down(),
+        Ask("PASS", {"foo": "2"}, status=502, says="fwd=vary-miss"),
+    ],
     "an error is never kept, whatever its headers say": [
         *(
             step
-            for status in (400, 404, 410, 429, 500, 503)
+            for status in (400, 401, 403, 408, 429, 500, 503)
             for step in (Says({"cache-control": "public, max-age=60"}, status), Ask("PASS", status=status))
         ),
-        Asked(6),
+        Asked(7),
+    ],
+    "but an absence is, where upstream says for how long, and for a minute at most": [
+        Says({"cache-control": "max-age=3600", "x-own": "1"}, 404, b"none"),
+        Ask("MISS", status=404, says="fwd=uri-miss; stored"),
+        Wait(59),
+        Ask("HIT", status=404, says="hit; ttl=1", body=b"none", told={"x-own": "1"}),
+        Wait(2),
+        Ask("MISS", status=404, says="fwd=stale; stored"),
+        Asked(2),
+        Says({"etag": '"a"', "last-modified": "Sun, 06 Nov 1994 08:49:37 GMT"}, 404),
+        Wait(61),
+        Ask("PASS", status=404),
+        Ask("PASS", status=404),
+    ],
+    "an absence ends what is stored, and is never served when upstream fails": [
+        cached("max-age=60, stale-if-error=1000"),
+        Ask("MISS"),
+        Wait(61),
+        Says({"cache-control": "max-age=60, stale-if-error=1000, stale-while-revalidate=1000"}, 410),
+        Ask("MISS", status=410),
+        Ask("HIT", status=410),
+        Wait(61),
+        Down(),
+        Ask("PASS", status=502),
+        Ask("PASS", wish("max-stale"), status=502),
+        cached(),
+        Ask("MISS", status=200),
+        Ask("HIT", status=200),
     ],
     "redirects are kept where upstream says for how long": [
         Says({"cache-control": "max-age=60", "location": "/api/v1/x"}, 302),
@@ -278,6 +331,32 @@ PLAYS: dict[str, list[Step]] = {
         Ask("HIT"),
         Ask("HIT", {"authorization": "cio2"}),
     ],
+    "what upstream compressed is kept as it is, for those who take it": [
+        cached(vary="Accept-Encoding", etag='"g"', content_encoding="gzip", body=PACKED),
+        Ask("MISS", takes("gzip, deflate"), body=PLAIN, told={"content-encoding": "gzip", "etag": '"g"'}),
+        Asked(1, {"accept-encoding": "gzip"}),
+        Ask("HIT", takes("x-gzip;q=0.5, compress"), body=PLAIN, told={"etag": '"g"', "content-length": LENGTH}),
+        Ask("HIT", {**takes("gzip"), "if-none-match": '"g"'}, 304, b""),
+        cached(vary="Accept-Encoding", etag='"i"', body=PLAIN),
+        Ask("MISS", takes("identity"), says="fwd=vary-miss; stored", body=PLAIN),
+        Asked(2, {"accept-encoding": "identity"}),
+        Ask("HIT", takes("gzip;q=0"), body=PLAIN, told={"etag": '"i"'}),
+        Ask("HIT", {**takes("identity"), "if-none-match": '"g"'}, body=PLAIN),
+        Ask("HIT", takes("gzip"), told={"etag": '"g"'}),
+    ],
+    "and so it is where upstream does not say that it depends": [
+        cached(content_encoding="gzip", body=PACKED),
+        Ask("MISS", takes("gzip"), body=PLAIN),
+        cached(body=PLAIN),
+        Ask("MISS", takes("identity"), body=PLAIN),
+        Asked(2),
+    ],
+    "a coding that nobody here knows is passed and kept as well": [
+        cached(content_encoding="br", body=b"no brotli at all"),
+        Ask("MISS", takes("br, zstd"), told={"content-encoding": "br", "content-length": "16"}, method="GET"),
+        Ask("HIT", takes("zstd;q=0.1, BR"), told={"content-encoding": "br"}),
+        Asked(1, {"accept-encoding": "br, zstd"}),
+    ],
     "a part is served from the whole": [
         TAGGED,
         Ask("MISS"),
@@ -450,7 +529,7 @@ def test_a_crowd_is_one_request_where_the_answer_may_be_stored(proxy: Proxied, u
 
 def test_a_crowd_asks_one_by_one_where_it_may_not(proxy: Proxied, upstream: Upstream) -> None:
     upstream.fault("api", faults.Status(200, (("cache-control", "no-store"),), b"x"))
-    assert _crowd(proxy, upstream, 4) == ["crates-proxy; fwd=bypass"] * 4
+    assert _crowd(proxy, upstream, 4) == ["crates-proxy; fwd=uri-miss"] * 4
     assert len(upstream.log) == 4
 
 
@@ -479,3 +558,43 @@ def test_a_client_cannot_drill_through_the_rows_with_a_ttl(directives: str, prox
     proxy.clock.now += 100
     assert proxy.get("/api/v1/crates/leaf", cache_control=directives).headers["x-cache"] == "HIT"
     assert len(upstream.log) == 1
+
+
+EARLY = b"HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\n\r\n"
+HOP = b"HTTP/1.1 103 Early Hints\r\nserver: s\r\nset-cookie: a=b\r\nx-a: 1\r\n\r\n"
+
+
+def _raw(proxy: Proxied, request: str) -> bytes:
+    """All that comes back on a connection that the proxy closes."""
+    address = urlsplit(proxy.url)
+    with socket.create_connection((address.hostname, address.port), 10) as client:
+        client.sendall(request.encode())
+        data = b""
+        while piece := client.recv(65536):
+            data += piece
+    return data
+
+
+@pytest.mark.parametrize("request_line", [f"GET {PATH}", "GET /api/v1/me", "DELETE /api/v1/crates/leaf/1.0.0/yank"])
+def test_interim_answers_reach_the_client(request_line: str, proxy: Proxied, upstream: Upstream) -> None:
+    upstream.fault("api", faults.Interim((EARLY, HOP)))
+    told = _raw(proxy, f"{request_line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+    expected = EARLY + b"HTTP/1.1 103 Early Hints\r\nx-a: 1\r\n\r\nHTTP/1.1 "
+    assert told.startswith(expected)
+    assert b"103" not in told[len(expected) :][:3]
+
+
+def test_interim_answers_are_not_for_old_clients_nor_for_rows_with_a_ttl(proxy: Proxied, upstream: Upstream) -> None:
+    upstream.fault("api", faults.Interim((EARLY,)))
+    assert b" 103 " not in _raw(proxy, f"GET {PATH} HTTP/1.0\r\nhost: localhost\r\n\r\n")
+    fields = "host: localhost\r\nconnection: close\r\n\r\n"
+    told = _raw(proxy, f"GET /api/v1/crates/leaf HTTP/1.1\r\n{fields}")
+    assert told.startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_old_client_gets_an_answer_without_a_length_up_to_its_end(proxy: Proxied, upstream: Upstream) -> None:
+    upstream.fault("api", faults.Chunked())
+    told = _raw(proxy, f"GET {PATH} HTTP/1.0\r\nhost: localhost\r\n\r\n")
+    head, body = told.split(b"\r\n\r\n", 1)
+    assert b"transfer-encoding" not in head.lower()
+    assert body == proxy.get(PATH).content

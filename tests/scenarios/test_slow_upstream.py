@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
 from proxy.engine.flight import FIRST_BYTE
@@ -18,6 +17,8 @@ from tests.upstream.steps import Pause, Step
 from tests.upstream.wire import Reply, laid_out
 
 CRATE, INDEX, TARBALL = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/crates/leaf/1.0.0/download"
+OLD = "/api/v1/something/old"
+OTHER, ANOTHER = "/api/v1/something/new", "/api/v1/crates/abc/1.0.0/download"
 DAY = 86400.0
 
 
@@ -33,6 +34,22 @@ class _Late:
     def steps(self, reply: Reply) -> Iterator[Step]:
         yield Pause(self.seconds)
         yield laid_out(reply)
+
+
+@dataclass(frozen=True)
+class _Halting:
+    """The right answer, with a rest of so many seconds before the last byte."""
+
+    seconds: float
+
+    def status(self, reply: Reply) -> int:
+        return reply.status
+
+    def steps(self, reply: Reply) -> Iterator[Step]:
+        whole = laid_out(reply)
+        yield whole[:-1]
+        yield Pause(self.seconds)
+        yield whole[-1:]
 
 
 @pytest.fixture
@@ -84,20 +101,34 @@ def test_a_copy_that_may_not_be_served_on_an_error_is_not_served(upstream: Upstr
 
 
 def test_with_nothing_stored_there_is_an_error_in_time(upstream: Upstream, tmp_path: Path) -> None:
-    """However many waits there are in a row: a tarball waits for its index file, and then for itself."""
-    upstream.hold("api")
-    upstream.hold("static")
+    """However many waits there are in a row: a tarball waits for its index file, and then for itself; who wants a
+    part of one waits for the whole, which goes on coming."""
+    upstream.fault("api", faults.Status(200, (("cache-control", "max-age=60"),), b"old"), times=1)
+    upstream.hold("static GET /crates/leaf/")
     upstream.fault("index", _Late(10.0))
+    upstream.fault("static", _Halting(FIRST_BYTE - 9.0))
+    part = {"range": "bytes=0-9"}
     with (
         proxied(upstream, tmp_path, upstream__read_timeout="60s") as proxy,
-        concurrent.futures.ThreadPoolExecutor(2) as pool,
+        concurrent.futures.ThreadPoolExecutor(5) as pool,
     ):
+        assert proxy.get(OLD).content == b"old"
+        upstream.hold("api")
+        proxy.clock.now += DAY
         begun = time.monotonic()
-        asked = [pool.submit(httpx.get, proxy.url + path, timeout=40, trust_env=False) for path in (CRATE, TARBALL)]
-        answers = [each.result(40) for each in asked]
+        asked = [
+            pool.submit(proxy.client.get, proxy.url + path, headers=fields, timeout=40)
+            for path, fields in ((CRATE, {}), (TARBALL, {}), (OTHER, {}), (ANOTHER, part), (OLD, {}))
+        ]
+        *answers, stale = [each.result(40) for each in asked]
         assert FIRST_BYTE - 1 < time.monotonic() - begun < 25.0
-    assert [answer.status_code for answer in answers] == [504] * 2
-    assert all("within 24 s" in answer.json()["errors"][0]["detail"] for answer in answers)
+        assert (stale.status_code, stale.headers["x-cache"], stale.content) == (200, "STALE", b"old")
+        assert [answer.status_code for answer in answers] == [504] * 4
+        assert all("within 24 s" in answer.json()["errors"][0]["detail"] for answer in answers)
+        assert answers[3].headers["retry-after"] == "5"
+        again = proxy.client.get(proxy.url + ANOTHER, headers=part)
+    assert (again.status_code, len(again.content)) == (206, 10)
+    assert len(upstream.asked(host="static", contains="/crates/abc/")) == 1
 
 
 def test_a_new_version_is_waited_for_although_the_old_index_file_could_be_served(

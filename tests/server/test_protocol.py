@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from proxy.server.protocol import ABORT, Protocol
+from proxy.server.protocol import ABORT, INTERIM, Protocol
 from tests.server.raw import OFFER, Message, Receive, Send, answers, echo
 
 BODY = bytes(range(256)) + b"\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"
@@ -47,6 +47,7 @@ class Wire(asyncio.Transport):
         super().__init__({"peername": ("192.0.2.1", 5), "sockname": ("192.0.2.2", 80)})
         self.written = b""
         self.closed = asyncio.Event()
+        self.aborted = False
         self.protocol: Protocol
 
     def write(self, data: Any) -> None:
@@ -57,6 +58,10 @@ class Wire(asyncio.Transport):
         if not self.closed.is_set():
             self.closed.set()
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.close()
 
     def is_closing(self) -> bool:
         return self.closed.is_set()
@@ -386,3 +391,70 @@ def test_an_app_can_break_its_answer_off() -> None:
         return wire.written
 
     assert asyncio.run(main()).endswith(b"\r\n\r\n4\r\nhalf\r\n")  # The last chunk is missing: it is not whole.
+
+
+async def hasty(scope: Message, receive: Receive, send: Send) -> None:
+    """An app that tells something before its answer, and something too late."""
+    interim = scope["extensions"][INTERIM]
+    interim(103, ((b"link", b"</a>"), (b"x-a", b"1")))
+    interim(102, ())
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    interim(103, ((b"link", b"</late>"),))
+    await send({"type": "http.response.body", "body": b"{}"})
+    interim(103, ((b"link", b"</later>"),))
+
+
+def test_an_app_can_tell_something_before_its_answer() -> None:
+    found = exchanged([b"GET /1 HTTP/1.1\r\n\r\n" + LAST], hasty)
+    assert [(status, told) for status, told, _ in found] == [
+        (103, {"link": "</a>", "x-a": "1"}),
+        (102, {}),
+        (200, {"content-length": "2"}),
+        (103, {"link": "</a>", "x-a": "1"}),
+        (102, {}),
+        (200, {"content-length": "2", "connection": "close"}),
+    ]
+
+
+def test_an_old_client_is_told_nothing_before_its_answer() -> None:
+    assert [status for status, _, _ in exchanged([b"GET / HTTP/1.0\r\n\r\n"], hasty)] == [200]
+
+
+def spoken(app: Any, request: bytes) -> Wire:
+    """The connection after its only request."""
+
+    async def main() -> Wire:
+        protocol, wire = await connected(app)
+        protocol.data_received(request)
+        await asyncio.wait_for(wire.closed.wait(), 1)
+        await turns()
+        return wire
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("keep", [b"", b"Connection: keep-alive\r\n"])
+def test_an_old_client_gets_an_answer_of_unknown_length_up_to_the_end_of_the_connection(keep: bytes) -> None:
+    async def streaming(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1")]})
+        for piece in (b"one ", b"", b"two "):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"three"})
+
+    wire = spoken(streaming, b"GET / HTTP/1.0\r\n%b\r\n" % keep)
+    assert wire.written == b"HTTP/1.1 200 OK\r\nx-a: 1\r\nconnection: close\r\n\r\none two three"
+    assert not wire.aborted
+
+
+def test_an_old_client_sees_that_an_answer_was_broken_off() -> None:
+    async def broken(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        scope["extensions"][ABORT]()
+
+    assert spoken(broken, b"GET / HTTP/1.0\r\n\r\n").aborted
+
+
+def test_an_old_client_gets_a_length_that_is_known() -> None:
+    written = spoken(echo, b"GET / HTTP/1.0\r\n\r\n").written
+    assert b"content-length: " in written and b"chunked" not in written

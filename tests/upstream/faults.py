@@ -186,6 +186,40 @@ class Length(_Kept):
 
 
 @dataclass(frozen=True)
+class Surplus:
+    """Bytes behind the end of an answer that nobody has asked for; `pause` seconds later, if not at once."""
+
+    code: int = 200
+    data: bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"
+    pause: float = 0.0
+
+    def status(self, reply: Reply) -> int:
+        return self.code
+
+    def steps(self, reply: Reply) -> Iterator[Step]:
+        reply = replace(reply, status=self.code, body=b"" if self.code in (204, 304) else reply.body)
+        if self.pause:
+            yield laid_out(reply)
+            yield Pause(self.pause)
+            yield self.data
+        else:
+            yield laid_out(reply) + self.data
+
+
+@dataclass(frozen=True)
+class Interim(_Kept):
+    """The right answer, after these bytes, each piece in a segment of its own: interim answers, or what looks so."""
+
+    pieces: tuple[bytes, ...]
+
+    def steps(self, reply: Reply) -> Iterator[Step]:
+        for piece in self.pieces:
+            yield piece
+            yield Pause(0.01)
+        yield laid_out(reply)
+
+
+@dataclass(frozen=True)
 class Corrupt(_Kept):
     """One byte of the body flipped (the middle one, or that at `at`), all else right."""
 
