@@ -196,14 +196,15 @@ def test_a_running_server_sees_what_was_imported(
 ) -> None:
     file = str(warmed.home / "cache.tar.zst")
     assert ran("export", file, settings=warmed.settings, home=warmed.home).returncode == 0
-    # There the index knows nothing of the newest leaf, and that is in the memory of both workers.
-    old = warmed.upstream.registry.package("leaf")
-    assert old is not None
-    settings = {**warmed.settings, **store, "CRATES_PROXY_SERVER__WORKERS": "2", "CRATES_PROXY_CACHE__DIR": ""}
-    settings.pop("CRATES_PROXY_CACHE__DIR")
-    with harness.proxy(
-        tmp_path / "running", {**settings, "CRATES_PROXY_ENDPOINTS__INDEX__NEGATIVE_TTL": "1h"}
-    ) as proxy:
+    settings = {
+        **warmed.upstream.settings_env(),
+        **store,
+        "CRATES_PROXY_SERVER__WORKERS": "2",
+        "CRATES_PROXY_ENDPOINTS__INDEX__TTL": "1h",
+        "CRATES_PROXY_ENDPOINTS__INDEX__NEGATIVE_TTL": "1h",
+    }
+    with harness.proxy(tmp_path / "running", settings) as proxy:
+        # That there is no such crate is in the memory of both workers, and would be for an hour.
         warmed.upstream.fault("index GET", faults.Status(404))
         path = proxy.url + "/index/le/af/leaf"
         assert until(lambda: {httpx.get(path, trust_env=False).status_code for _ in range(8)} == {404}, 10)
