@@ -124,7 +124,7 @@ async def opened(
             passing=passing,
             transparent=transparent,
             purging=member.purging,
-            ready=_ready(settings, kept, member, parts, limit, clock, observe),
+            ready=_ready(settings, kept, member, parts, limit, clock, observe, directory),
             counters=counters,
             telling=telling,
             stores=lambda: [*(each.health() for each in kept.checked), *member.checks()],
@@ -158,10 +158,11 @@ def _ready(
     limit: Limit,
     clock: Clock,
     observe: Observer,
+    directory: Path,
 ) -> Ready:
     depot = Depot(kept.index, kept.json, kept.blobs, member.changes)
     fleets = ready.Fleets(member.fleet, member.machine)
-    common = ready.Common(_policy(settings, "index"), limit.keep, clock, observe)
+    common = ready.Common(_policy(settings, "index"), limit.keep, clock, observe, directory)
     return ready.ready(settings, depot, fleets, member.purging, parts, common)
 
 
