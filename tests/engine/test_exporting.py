@@ -30,7 +30,7 @@ class Written:
     def __init__(self) -> None:
         self.data = bytearray()
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray) -> None:
         self.data += data
 
 
