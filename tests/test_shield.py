@@ -133,7 +133,7 @@ async def test_a_refresh_that_somebody_joins_waits_like_a_client(tmp_path: Path)
         ask = read(urgency=Urgency.REFRESH)
         refresh = asyncio.create_task(shield.send(ask))
         await asyncio.sleep(0)
-        ask.need.raised()
+        ask.need.raise_to(Urgency.CLIENT)
         assert (await refresh).head.status == 200
 
 
@@ -285,6 +285,18 @@ async def test_a_failing_server_is_asked_once_more_where_somebody_waits(tmp_path
         assert (await shield.send(read())) is second
         assert first.closed
         assert (await shield.standing()).recent == 2, "out of the same budget"
+
+
+def test_a_request_becomes_no_less_urgent_and_never_its_callers() -> None:
+    need = Need(Urgency.REFRESH)
+    seen = []
+    for urgency in (Urgency.CONTENT, Urgency.MACHINE, Urgency.CLIENT, Urgency.REFRESH):
+        need.raise_to(urgency)
+        seen.append(need.urgency)
+    assert seen == [Urgency.CONTENT, Urgency.CONTENT, Urgency.CLIENT, Urgency.CLIENT]
+    need = Need(Urgency.CALLER)
+    need.raise_to(Urgency.CLIENT)
+    assert need.urgency is Urgency.CALLER
 
 
 @pytest.mark.parametrize(

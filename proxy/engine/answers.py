@@ -96,7 +96,8 @@ class Answers:
         await self._flights.aclose()
 
     async def _join(self, read: Read, copy: Entry | None) -> Outcome:
-        need = self._needed(read.key, Urgency.CLIENT)
+        copied = copy is not None and copy.status == 200
+        need = self._needed(read.key, Urgency.CONTENT if copied else Urgency.CLIENT)
         stale = None
         if copy is not None:
             stale = Meanwhile(self._stale_after, lambda: self._unanswered(read, need), need.doubted)
@@ -109,12 +110,11 @@ class Answers:
         return replace(outcome, collapsed=True) if collapsed else outcome
 
     def _needed(self, key: str, urgency: Urgency) -> Need:
-        """For whom the flight is that is under way, or is about to start: if for a client, it is more urgent now."""
+        """For whom the flight is that is under way or about to start; by one more who wants it, it may be more urgent."""
         if self._flights.under_way(key) is None:
             self._needs[key] = Need(urgency)
         need = self._needs.get(key) or Need(urgency)
-        if urgency is Urgency.CLIENT:
-            need.raised()
+        need.raise_to(urgency)
         return need
 
     async def _unanswered(self, read: Read, need: Need) -> Outcome | None:

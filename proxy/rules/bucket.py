@@ -19,12 +19,13 @@ FURTHEST = 7200.0
 
 
 class Urgency(StrEnum):
-    """For whom a request is made."""
+    """For whom a request is made, the least urgent first."""
 
-    CALLER = "caller"  # in its caller's name (changes, private reads): sent at once whatever happens, and counted
-    CLIENT = "client"  # somebody waits for the answer: books ahead
-    REFRESH = "refresh"  # behind an answer that was given: only where it costs nobody anything
     MACHINE = "machine"  # nobody waits: only where nobody else wants to ask
+    REFRESH = "refresh"  # behind an answer that was given: only where it costs nobody anything
+    CONTENT = "content"  # somebody waits who can be content with a copy: books ahead, and need not come again
+    CLIENT = "client"  # somebody waits and has nothing else: books ahead, or is told when to come again
+    CALLER = "caller"  # in its caller's name (changes, private reads): sent at once whatever happens, and counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _refused(
     bucket: Bucket, limits: Limits, now: float, earliest: float, urgency: Urgency
 ) -> tuple[Bucket, Booked | Refused]:
     """Each of a crowd is told a time of its own, so that they do not all come back in the same second."""
-    if urgency is not Urgency.CLIENT:  # nobody hears of it
+    if urgency is not Urgency.CLIENT:  # nobody hears of it, and nobody comes again because of it
         return bucket, Refused(max(earliest - now, limits.spacing))
     promised = max(earliest, bucket.promised + limits.spacing)
     if promised > max(earliest, now) + FURTHEST:

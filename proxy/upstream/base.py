@@ -14,6 +14,9 @@ THROTTLED, FAILING = "throttled", "stale-if-error"
 """Why an answer will not be there soon: `detail` of Cache-Status for the copy that is served instead."""
 
 
+_RANK = tuple(Urgency)
+
+
 class Need:
     """For whom a request is made. It may become more urgent while the request is under way, when somebody joins.
 
@@ -27,10 +30,10 @@ class Need:
         self.urgency = urgency
         self._doubted: asyncio.Future[str] | None = None
 
-    def raised(self) -> None:
-        """Somebody waits for it now."""
-        if self.urgency is not Urgency.CALLER:
-            self.urgency = Urgency.CLIENT
+    def raise_to(self, urgency: Urgency) -> None:
+        """Somebody has joined it. It becomes no less urgent, and nobody else's than it was."""
+        if self.urgency is not Urgency.CALLER and _RANK.index(urgency) > _RANK.index(self.urgency):
+            self.urgency = urgency
 
     @property
     def doubted(self) -> asyncio.Future[str]:

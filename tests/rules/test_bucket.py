@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from proxy.rules import bucket
 from proxy.rules.bucket import FURTHEST, WINDOW, Booked, Bucket, Limits, Refused, Urgency
 
-CALLER, CLIENT, REFRESH, MACHINE = Urgency.CALLER, Urgency.CLIENT, Urgency.REFRESH, Urgency.MACHINE
+MACHINE, REFRESH, CONTENT, CLIENT, CALLER = Urgency
 LIMITS = Limits(rate=1.0, burst=4, window=600, max_wait=5.0)
 NOW = 1000.0
 
@@ -29,6 +29,7 @@ def told(steps: list[Step], limits: Limits = LIMITS) -> list[float | str]:
     ("steps", "expected"),
     [
         ([(0, CLIENT)] * 4, [0, 0, 0, 0]),
+        ([*[(0, CONTENT)] * 6, (0, CLIENT)], [0, 0, 0, 0, 1, 2, 3]),
         ([(0, CLIENT)] * 11, [0, 0, 0, 0, 1, 2, 3, 4, 5, "no", "no"]),
         # What was spent comes back at the rate, and no more than the burst of it.
         ([*[(0, CLIENT)] * 4, (1, CLIENT), (1, CLIENT)], [0, 0, 0, 0, 0, 1]),
@@ -98,10 +99,10 @@ def test_promises_have_an_end_and_then_begin_anew() -> None:
 
 def test_during_a_hold_only_callers_go_and_the_crowd_is_told_times_after_its_end() -> None:
     state, answers = Bucket(), []
-    for urgency in (CLIENT, CLIENT, REFRESH, CALLER):
+    for urgency in (CLIENT, CLIENT, CONTENT, REFRESH, CALLER):
         state, answer = bucket.book(state, LIMITS, NOW, urgency, held_until=NOW + 300)
         answers.append(answer)
-    assert answers == [Refused(300.0), Refused(301.0), Refused(300.0), Booked(NOW)]
+    assert answers == [Refused(300.0), Refused(301.0), Refused(300.0), Refused(300.0), Booked(NOW)]
     assert isinstance(bucket.book(state, LIMITS, NOW + 300, CLIENT, held_until=NOW + 300)[1], Booked)
 
 
@@ -172,7 +173,7 @@ def test_never_more_than_the_window_however_they_come(limits: Limits, steps: lis
             assert at == now
         else:
             assert now <= at <= now + limits.max_wait + 1e-6, "nobody waits longer than max_wait"
-            assert urgency is CLIENT or at == now, "only people wait"
+            assert urgency in (CLIENT, CONTENT) or at == now, "only people wait"
             assert at >= last, "in the order of asking"
             last = at
             known = [each for each, _, _ in sent if at - WINDOW < each <= at]
