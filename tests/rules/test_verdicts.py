@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import Declined, Error, Faulty, Late, Offline, Refused, UpstreamError
+from proxy.errors import Declined, Down, Error, Faulty, Late, Offline, Refused, Throttled, UpstreamError
 from proxy.model import Entry, Outcome, Verdict
 from proxy.rules import renewal, verdicts
 
@@ -76,6 +76,8 @@ REFUSED: list[tuple[Error, str]] = [
     (Refused("no"), ""),
     (Error("no"), ""),
     (Offline("no"), "detail=offline"),
+    (Throttled("not now"), "detail=throttled"),
+    (Down("it fails"), ""),
     (Late("no"), "fwd=uri-miss"),
     (Faulty("no"), "fwd=uri-miss"),
     (answered(Faulty("no"), 503), "fwd=uri-miss; fwd-status=503"),
