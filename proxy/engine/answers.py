@@ -110,7 +110,7 @@ class Answers:
         return replace(outcome, collapsed=True) if collapsed else outcome
 
     def _needed(self, key: str, urgency: Urgency) -> Need:
-        """For whom the flight is that is under way or about to start; by one more who wants it, it may be more urgent."""
+        """For whom the flight is that is under way or about to start: one more who wants it may make it more urgent."""
         if self._flights.under_way(key) is None:
             self._needs[key] = Need(urgency)
         need = self._needs.get(key) or Need(urgency)

@@ -6,6 +6,7 @@ import concurrent.futures
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -75,7 +76,7 @@ def test_it_is_asked_again_when_the_time_has_come(proxy: Proxied, upstream: Upst
 
 
 def test_a_hold_and_what_was_spent_outlive_a_restart(upstream: Upstream, tmp_path: Path) -> None:
-    slow = {"upstream__requests_per_second": 0.01, "upstream__burst": 3}
+    slow: dict[str, Any] = {"upstream__requests_per_second": 0.01, "upstream__burst": 3}
     with proxied(upstream, tmp_path, **slow) as proxy:
         proxy.get(CRATE)
         upstream.fault("static", faults.Status(429, (("retry-after", "60"),)))
@@ -91,7 +92,7 @@ def test_a_hold_and_what_was_spent_outlive_a_restart(upstream: Upstream, tmp_pat
 def test_a_read_without_a_turn_gets_what_is_stored_at_once_else_when_to_come(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    slow = {"upstream__requests_per_second": 0.1, "upstream__burst": 2, "upstream__max_wait": "4s"}
+    slow: dict[str, Any] = {"upstream__requests_per_second": 0.1, "upstream__burst": 2, "upstream__max_wait": "4s"}
     with proxied(upstream, tmp_path, **slow) as proxy:
         proxy.get(CRATE)
         proxy.get(OTHER)
@@ -145,7 +146,7 @@ def test_what_is_stored_waits_for_a_silent_upstream_once_and_not_again(upstream:
 
 
 def test_a_crowd_over_real_sockets_is_served_or_told_when(upstream: Upstream, tmp_path: Path) -> None:
-    slow = {"upstream__requests_per_second": 4.0, "upstream__burst": 4, "upstream__max_wait": "2s"}
+    slow: dict[str, Any] = {"upstream__requests_per_second": 4.0, "upstream__burst": 4, "upstream__max_wait": "2s"}
     with (
         proxied(upstream, tmp_path, **slow) as proxy,
         concurrent.futures.ThreadPoolExecutor(40) as pool,
