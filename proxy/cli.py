@@ -17,6 +17,7 @@ from proxy import __version__, logs, settings, starting
 from proxy.errors import Error, Refused, SettingsError
 from proxy.model import Selection
 from proxy.rules import names
+from proxy.rules.clients import Networks
 from proxy.rules.endpoints import BY_NAME, TIMED
 from proxy.settings import Loaded
 
@@ -50,6 +51,7 @@ def serve(config: Path | None, host: str | None, port: str | None, workers: str 
     """Run the server until SIGTERM or SIGINT."""
     from proxy.server import sockets
     from proxy.server import workers as processes
+    from proxy.server.guard import Limits
     from proxy.server.serving import Tls
     from proxy.web import app
 
@@ -72,6 +74,16 @@ def serve(config: Path | None, host: str | None, port: str | None, workers: str 
             groups=groups,
             tls=Tls(server.tls_cert, server.tls_key) if server.tls_cert else None,
             drain_timeout=server.drain_timeout,
+            limits=Limits(
+                header_bytes=server.max_header_bytes,
+                headers=server.max_headers,
+                header_timeout=server.header_timeout,
+                body_min_rate=server.body_min_rate,
+                write_timeout=server.write_timeout,
+                connections=server.max_connections,
+                connections_per_client=server.max_connections_per_client,
+                trusted=Networks.of(server.trusted_proxies),
+            ),
             on_drain=app.drain,
         )
     except SettingsError as error:
