@@ -83,8 +83,7 @@ async def opened(
         kept = await stores.stores(settings, directory, clock, observe, stack)
         tiers = Tiers.of(settings.cache.memory)
         member = await members.member(settings, directory, kept, clock, tiers.all, stack)
-        counters = Counters()
-        telling = await _metered(counters, directory, kept, tiers, member, clock, observe, stack)
+        counters, telling = await _metered(directory, kept, tiers, member, clock, observe, stack)
         shield = shielded(settings, reach or over_http, member.budget, counters, clock, stack)
         upstream: Upstream = OfflineUpstream() if settings.upstream.offline else shield
         keep, changes = settings.cache.keep, member.changes
@@ -93,8 +92,7 @@ async def opened(
         pinned = await ready.pinned(settings, inventory, observe)
         limit = _limited(settings, kept, pinned, observe, stack)
         index = _policy(settings, "index")
-        answers = answers_.answers(settings, copies, upstream, member.fleet, clock, observe, index_policy=index)
-        stack.push_async_callback(answers.aclose)
+        answers = answers_.answers(settings, copies, upstream, member.fleet, clock, observe, index, stack)
         feeds = answers_.feeds(
             settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
         )
@@ -134,7 +132,6 @@ async def opened(
 
 
 async def _metered(
-    counters: Counters,
     directory: Path,
     kept: Stores,
     tiers: Tiers,
@@ -142,12 +139,13 @@ async def _metered(
     clock: Clock,
     observe: Observer,
     stack: contextlib.AsyncExitStack,
-) -> Telling:
+) -> tuple[Counters, Telling]:
     """It ends after those who count and before what it writes to."""
+    counters = Counters()
     counters.watch(CHECKSUM_FAILURES, (), lambda: kept.blobs.corrupt)
     memory = (tiers.entries, tiers.negatives, tiers.small)
     metering = Metering(counters, kept.media, memory, member.machine.tally, member.budget)
-    return await metering.opened(directory / "savings", clock, observe, stack)
+    return counters, await metering.opened(directory / "savings", clock, observe, stack)
 
 
 def _ready(

@@ -26,8 +26,8 @@ def answers(
     fleet: Fleet,
     clock: Clock,
     observe: Observer,
-    *,
     index_policy: Policy,
+    stack: AsyncExitStack,
 ) -> Answers:
     """Index files are answers like others, and decide whether others are still right."""
     given = settings.upstream
@@ -46,6 +46,7 @@ def answers(
         stale_after=given.stale_after,
         offline=given.offline,
     )
+    stack.push_async_callback(built.aclose)
     return built
 
 
