@@ -36,7 +36,13 @@ _BYTES_AN_ENTRY = 3_000
 
 def measured(sizes: Sequence[int], seconds: float, told: Told) -> list[Figure]:
     """The figures of all sizes; the ratios are those of the last to the first."""
-    figures = []
+    figures: list[Figure] = []
+
+    def take(found: list[Figure]) -> None:
+        figures.extend(found)
+        for figure in found:
+            told(f"{NAME}: {figure.title}: {figure.value:,.2f} {figure.unit}")
+
     with stage.opened(objects.registry()) as opened:
         if shutil.disk_usage(opened.directory).free < sum(sizes) * _BYTES_AN_ENTRY:
             raise Unfit(f"growth needs {sum(sizes) * _BYTES_AN_ENTRY / 1e9:.0f} GB free in {opened.directory} (TMPDIR)")
@@ -47,13 +53,11 @@ def measured(sizes: Sequence[int], seconds: float, told: Told) -> list[Figure]:
         for kind, settings in (("memory", {}), ("store", {"CACHE__MEMORY": "0"})):
             with contextlib.ExitStack() as running:
                 for size in sizes:
-                    figures += _started(opened, running, size, kind, settings)
-                figures += _hits(opened, sizes, kind, seconds, told)
+                    take(_started(opened, running, size, kind, settings))
+                take(_hits(opened, sizes, kind, seconds, told))
         for size in sizes:
-            figures += keeping.measured(_home(opened, size) / "cache", size)
-            figures += keeping.tier(size)
-    for figure in figures:
-        told(f"{NAME}: {figure.title}: {figure.value:,.2f} {figure.unit}")
+            take(keeping.measured(_home(opened, size) / "cache", size))
+            take(keeping.tier(size))
     return figures
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -49,17 +50,28 @@ def wrk(address: Address, requests: Sequence[bytes], connections: int, seconds: 
     with tempfile.NamedTemporaryFile(prefix="requests-") as file:
         file.write(b"".join(b"%d\n%b" % (len(request), request) for request in requests))
         file.flush()
-        # wrk takes whole seconds; it is stopped earlier by the signal that it takes for Ctrl-C.
-        command = ["timeout", "--signal=INT", f"{seconds:.2f}", "wrk", "-t1", f"-c{connections}", "-d3600s"]
-        command += ["--timeout=30s", "--latency", "-s", str(_SCRIPT), f"http://{address[0]}:{address[1]}"]
+        command = ["wrk", "-t1", f"-c{connections}", "-d3600s", "--timeout=30s", "--latency", "-s", str(_SCRIPT)]
+        command += [f"http://{address[0]}:{address[1]}", file.name, str(first)]
         before = os.times()
-        done = subprocess.run([*command, file.name, str(first)], capture_output=True, text=True, check=False)
+        printed = _interrupted(command, seconds)
         after = os.times()
-    told = _TOLD.search(done.stdout)
+    told = _TOLD.search(printed)
     if told is None:
-        raise Failed(f"wrk ended with {done.returncode}: {done.stdout}{done.stderr}")
+        raise Failed(f"wrk ended: {printed}")
     count, micros, size, broken, wrong, p99 = (int(number) for number in told.groups())
     if broken or wrong:
         raise Failed(f"{count} requests: {broken} broke off, {wrong} were answered with an error")
     spent = after.children_user + after.children_system - before.children_user - before.children_system
     return Loaded(count, micros / 1e6, size, spent / (micros / 1e6), p99 / 1e6)
+
+
+def _interrupted(command: Sequence[str], seconds: float) -> str:
+    """What wrk prints when it is interrupted after so long: by itself it runs for whole seconds only."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            return process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            return process.communicate()[0]
+        finally:
+            process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import time
 from collections.abc import Callable, Sequence
 
@@ -34,9 +35,9 @@ def measured(case: Case, stage: Stage, rounds: int, seconds: float, told: Told) 
     servers = [stage.server(name) for name in case.servers]
     everything = {server.name: case.asks(stage, server) for server in servers}
     for server in servers:
-        prepared = _checked(everything[server.name], server)
+        seen = _checked(everything[server.name], server)
         if case.empty and server is servers[0]:
-            empty = stage.empty(prepared)
+            empty = stage.empty(seen[-1].whole)
     if case.empty:
         servers.append(empty)
         everything[EMPTY] = everything[servers[0].name]
@@ -46,9 +47,9 @@ def measured(case: Case, stage: Stage, rounds: int, seconds: float, told: Told) 
     for number in range(rounds):
         for server in turn(servers, number):
             asked = everything[server.name]
-            if server.name != EMPTY:
-                _checked(asked, server)  # what has gone stale meanwhile is fresh again
-            sample = _sample(case, stage, server, asked, seconds)
+            # What has gone stale meanwhile is fresh again.
+            seen = [] if server.name == EMPTY else _checked(asked, server)
+            sample = _sample(case, stage, server, asked, seen, seconds)
             samples[server.name].append(sample)
             told(
                 f"{case.name} {number + 1}/{rounds} {server.name}: {sample.value:,.0f} {case.unit}, "
@@ -64,20 +65,23 @@ def turn(servers: Sequence[Server], number: int) -> list[Server]:
     return order[::-1] if number % 2 else order
 
 
-def _checked(everything: Sequence[Asked], server: Server) -> bytes:
-    """Ask each of these until it comes from the cache, where it can; then it must be right. One of them, whole."""
-    for asked in _some(everything):
-        request = asked.request.replace(NUMBER, b"%08d" % next(_singles))
-        # nginx and Varnish may serve a stale copy first, and have what they fetch only behind the answer.
-        deadline = time.monotonic() + _STORED_WITHIN
-        got = raw.asked(server.address, request)
-        while asked.cached and not _hit(got) and time.monotonic() < deadline:
-            got = raw.asked(server.address, request)
-        right = asked.expected is None or got.body == asked.expected
-        if got.status != asked.status or not right or (asked.cached and not _hit(got)):
-            told = got.whole[:400].decode("latin-1")
-            raise Failed(f"{server.name} answered {request.decode()!r} wrongly or not from its cache:\n{told}")
-    return got.whole
+def _checked(everything: Sequence[Asked], server: Server) -> list[raw.Answered]:
+    """Ask each of these until it comes from the cache, where it can; then it must be right."""
+    answers = []
+    with socket.create_connection(server.address, raw.PATIENCE) as connection:
+        for asked in _some(everything):
+            request = asked.request.replace(NUMBER, b"%08d" % next(_singles))
+            # nginx and Varnish may serve a stale copy first, and have what they fetch only behind the answer.
+            deadline = time.monotonic() + _STORED_WITHIN
+            got = raw.said(connection, request)
+            while asked.cached and not _hit(got) and time.monotonic() < deadline:
+                got = raw.said(connection, request)
+            right = asked.expected is None or got.body == asked.expected
+            if got.status != asked.status or not right or (asked.cached and not _hit(got)):
+                told = got.whole[:400].decode("latin-1")
+                raise Failed(f"{server.name} answered {request.decode()!r} wrongly or not from its cache:\n{told}")
+            answers.append(got)
+    return answers
 
 
 def _some(everything: Sequence[Asked]) -> Sequence[Asked]:
@@ -88,15 +92,17 @@ def _hit(got: raw.Answered) -> bool:
     return got.headers.get("x-cache") in ("HIT", "REVALIDATED")
 
 
-def _sample(case: Case, stage: Stage, server: Server, asked: Sequence[Asked], seconds: float) -> Sample:
+def _sample(
+    case: Case, stage: Stage, server: Server, asked: Sequence[Asked], seen: Sequence[raw.Answered], seconds: float
+) -> Sample:
     requests = [each.request for each in asked]
     first, upstream, before = next(_blocks), stage.asked(), server.spent()
     loaded = _load(case, server, requests, first, seconds)
     spent = server.spent() - before
     if not loaded.requests:
         raise Failed(f"{server.name} gave no whole answer within {seconds:g} s")
-    if case.generator != "crowd":
-        _right_size(case, server, asked, loaded)
+    if seen and case.generator == "wrk":  # the others take exactly the length that each head tells
+        _right_size(case, server, seen, len(asked), loaded)
     if all(NUMBER in request for request in requests) and case.generator == "wrk":
         fetched = stage.asked() - upstream
         if fetched < loaded.requests:
@@ -122,15 +128,10 @@ def _load(case: Case, server: Server, requests: Sequence[bytes], first: int, sec
             return load.wrk(server.address, requests, case.connections, seconds, first)
 
 
-def _right_size(case: Case, server: Server, asked: Sequence[Asked], loaded: Loaded) -> None:
+def _right_size(case: Case, server: Server, seen: Sequence[raw.Answered], asked: int, loaded: Loaded) -> None:
     """The answers under load were as long as those that were looked at."""
-    if case.generator == "bulk" or server.name == EMPTY:
-        return  # bulk takes exactly the length that each head tells
-    sizes = [
-        len(raw.asked(server.address, each.request.replace(NUMBER, b"%08d" % next(_singles))).whole) for each in asked
-    ]
-    expected = sum(sizes) / len(sizes) * loaded.requests
+    expected = sum(len(answer.whole) for answer in seen) / len(seen) * loaded.requests
     # The requests at the end of the time are under way, and a list is seldom asked through a whole number of times.
-    margin = _SLACK + 2 * (len(asked) + case.connections) / loaded.requests
+    margin = _SLACK + 2 * (asked + case.connections) / loaded.requests
     if abs(loaded.bytes / expected - 1) > margin:
         raise Failed(f"{server.name}: {loaded.bytes} bytes came where {expected:.0f} were to be expected")

@@ -30,19 +30,24 @@ def get(target: str, host: str, *fields: str) -> bytes:
 def asked(address: Address, request: bytes) -> Answered:
     """Send one request on a new connection. Raises OSError where no whole answer comes."""
     with socket.create_connection(address, PATIENCE) as connection:
-        connection.sendall(request)
-        received = b""
-        while _END not in received:
-            received += _more(connection)
-        head, _, body = received.partition(_END)
-        lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-        status = int(lines[0].split(" ")[1])
-        length = 0 if status == 304 else int(headers["content-length"])
-        pieces, left = [body], length - len(body)
-        while left > 0:
-            pieces.append(_more(connection))
-            left -= len(pieces[-1])
+        return said(connection, request)
+
+
+def said(connection: socket.socket, request: bytes) -> Answered:
+    """Send one request on a connection that goes on. Raises OSError where no whole answer comes."""
+    connection.sendall(request)
+    received = b""
+    while _END not in received:
+        received += _more(connection)
+    head, _, body = received.partition(_END)
+    lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+    status = int(lines[0].split(" ")[1])
+    length = 0 if status == 304 else int(headers["content-length"])
+    pieces, left = [body], length - len(body)
+    while left > 0:
+        pieces.append(_more(connection))
+        left -= len(pieces[-1])
     body = b"".join(pieces)
     plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
     return Answered(status, headers, plain, head + _END + body)
