@@ -39,6 +39,7 @@ class App:
         self._clock = clock
         self._directory = directory
         self._draining = False
+        self._hits: Hits | None = None
         self._access = Access(
             trusted=Networks.of(settings.server.trusted_proxies), allowed=Networks.of(settings.access.networks)
         )
@@ -51,13 +52,8 @@ class App:
             return
         client = Client(scope, receive, send)
         try:
-            # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
-            request = self._access.seen(Request.of(scope), scope)
-        except Refused as error:
-            await client.error(error, verdicts.refused(error))
-            return
-        try:
-            await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
+            if self._hits is None or not await self._hits.sent(client):
+                await self._answer(client, scope, receive, send)
         except Exception:
             log.exception("a request failed inside this proxy")
             if client.started:
@@ -65,6 +61,15 @@ class App:
             else:
                 failed = Error("this proxy failed on that request; its log says how")
                 await client.error(failed, verdicts.refused(failed))
+
+    async def _answer(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
+            request = self._access.seen(Request.of(scope), scope)
+        except Refused as error:
+            await client.error(error, verdicts.refused(error))
+            return
+        await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
 
     def drain(self) -> None:
         """From now on `/readyz` says that this worker is about to stop."""
@@ -90,8 +95,8 @@ class App:
         come by here, to have its line in the log."""
         if self._settings.log.access:
             return {}
-        hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
-        return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
+        self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        return {SHORTCUT: Shortcut(self._hits, self._settings.cache.memory // _HEADS)}
 
 
 def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:
