@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import sys
@@ -12,20 +13,16 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from proxy import __version__, logs, settings
+from proxy import __version__, logs, settings, starting
 from proxy.errors import Error, Refused, SettingsError
 from proxy.model import Selection
 from proxy.rules import names
+from proxy.rules.clients import Networks
 from proxy.rules.endpoints import BY_NAME, TIMED
 from proxy.settings import Loaded
 
 T = TypeVar("T")
 log = logging.getLogger("proxy")
-
-_CONTACT_MISSING = (
-    "upstream.contact is empty: crates.io asks whoever runs a tool against it for an address; "
-    'set it, for instance upstream.contact = "you@example.org"'
-)
 
 
 def _with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -54,6 +51,7 @@ def serve(config: Path | None, host: str | None, port: str | None, workers: str 
     """Run the server until SIGTERM or SIGINT."""
     from proxy.server import sockets
     from proxy.server import workers as processes
+    from proxy.server.guard import Limits
     from proxy.server.serving import Tls
     from proxy.web import app
 
@@ -61,10 +59,10 @@ def serve(config: Path | None, host: str | None, port: str | None, workers: str 
     loaded = _loaded(config, given)
     server = loaded.settings.server
     logs.configure(level=loaded.settings.log.level, json_lines=loaded.settings.log.format == "json")
-    for note in loaded.notes:
-        log.warning("%s", note)
-    if not loaded.settings.upstream.contact and not loaded.settings.upstream.offline:
-        log.warning("%s", _CONTACT_MISSING)
+    directory = _directory(loaded)
+    log.info("crates-proxy starts", extra={"event": starting.in_force(loaded, directory)})
+    for warning in starting.warnings(loaded):
+        log.warning("%s", warning)
     try:
         if server.socket:
             groups = sockets.unix(server.socket, workers=server.workers)
@@ -72,10 +70,20 @@ def serve(config: Path | None, host: str | None, port: str | None, workers: str 
             groups = sockets.tcp(server.host, server.port, workers=server.workers)
         status = processes.run(
             app.made,
-            (loaded.settings, _directory(loaded)),
+            (loaded.settings, directory),
             groups=groups,
             tls=Tls(server.tls_cert, server.tls_key) if server.tls_cert else None,
             drain_timeout=server.drain_timeout,
+            limits=Limits(
+                header_bytes=server.max_header_bytes,
+                headers=server.max_headers,
+                header_timeout=server.header_timeout,
+                body_min_rate=server.body_min_rate,
+                write_timeout=server.write_timeout,
+                connections=server.max_connections,
+                connections_per_client=server.max_connections_per_client,
+                trusted=Networks.of(server.trusted_proxies),
+            ),
             on_drain=app.drain,
         )
     except SettingsError as error:
@@ -183,6 +191,28 @@ def purge(config: Path | None, crate: str | None, endpoint: str | None, everythi
     loaded = _loaded(config, {})
     logs.configure(level="warning", json_lines=False)
     click.echo(_run(commands.purge(loaded.settings, _directory(loaded), selection, soft=soft)))
+
+
+@main.command()
+@_with_config
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON, as /-/stats does.")
+def stats(config: Path | None, as_json: bool) -> None:
+    """Print what this cache has saved since it was begun, and what it holds.
+
+    Avoided is what crates.io would have been asked for without it, less what it was asked for. A running server's
+    last few seconds may be missing.
+    """
+    from rich.console import Console
+
+    from proxy import commands, report
+
+    loaded = _loaded(config, {})
+    logs.configure(level="error", json_lines=False)
+    figures = _run(commands.stats(loaded.settings, _directory(loaded)))
+    if as_json:
+        click.echo(json.dumps(figures, indent=2, ensure_ascii=False))
+    else:
+        report.printed(figures, Console(soft_wrap=True))
 
 
 @main.command(name="config")

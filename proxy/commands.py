@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from proxy import wiring
 from proxy.errors import Error
@@ -23,6 +24,15 @@ async def purge(settings: Settings, directory: Path, selection: Selection, *, so
         what = "; ".join(f"{health.name}: {health.detail}" for health in failed)
         raise Error(f"purged {purged}, but not everything could be reached: {what}")
     return purged
+
+
+async def stats(settings: Settings, directory: Path) -> dict[str, Any]:
+    """What was saved and what is stored. Raises `Error` where the book of savings cannot be read."""
+    async with wiring.opened(settings, directory) as proxy:
+        found = await proxy.telling.stats()
+    if found["since"] is None:
+        raise Error(f"{directory / 'savings'} cannot be read; the log of the server says why")
+    return found
 
 
 def cargo_config(settings: Settings) -> str:

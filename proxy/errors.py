@@ -3,10 +3,12 @@
 Error
 ├── Refused            this proxy refuses the request: 400, 403, 404, 405 ...
 ├── Offline            nothing stored and nothing may be sent upstream: 504
+├── Throttled          nothing stored and nothing may be sent upstream yet: 429
 ├── ClientGone         the client broke off while it was sending; nobody hears the answer
 ├── UpstreamError
 │   ├── Declined       upstream's own refusal, told in its own words: 400, 403, 404, 405, 429 ...
 │   ├── Faulty         upstream answered wrongly: refused, reset, truncated, 5xx, wrong checksum: 502
+│   │   └── Down       it has failed so often that it is left alone for a moment: 502
 │   └── Late           upstream did not answer in time: 504
 │       └── Busy       this proxy has no connection to upstream free: 504
 └── SettingsError      what the operator wrote cannot be used; every problem at once: exit 2
@@ -45,6 +47,12 @@ class Offline(Error):
     status = 504
 
 
+class Throttled(Error):
+    """The budget is spent, or crates.io has asked to be left alone; `retry_after` says for how long."""
+
+    status = 429
+
+
 class ClientGone(Error):
     """The client broke off while it was sending its request."""
 
@@ -70,6 +78,12 @@ class Declined(UpstreamError):
 
 class Faulty(UpstreamError):
     """Connection refused or reset, body truncated, 5xx, wrong checksum."""
+
+
+class Down(Faulty):
+    """It failed again and again and is left alone for a moment; `retry_after` says for how long."""
+
+    unsent = True
 
 
 class Late(UpstreamError):

@@ -79,15 +79,26 @@ class Coded:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """The index file of a crate as it was before the API was asked for an entry: while the file stays so, the entry
+    holds. path: of the file; validator: what tells its states apart; fetched_at: when the API's answer arrived."""
+
+    path: str
+    validator: str
+    fetched_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A stored answer: the facts of it, never a verdict about it (`rules.freshness` judges).
 
-    requested_at: when the request that it answers was sent; responded_at: when the answer (or the 304 that last
-    validated it) arrived (RFC 9111 section 4.2.3). initial_age: how old it was at that moment.
+    requested_at: when the request that it answers was sent; responded_at: when the answer (or the 304, or the
+    unchanged index file, that last validated it) arrived (RFC 9111 section 4.2.3). initial_age: how old it was then.
     lifetime: the freshness lifetime that upstream's own headers give, None where they are silent. terms: what else
     they say; only rows without a ttl of ours heed it.
     etag: quoted; upstream's own for its own bytes, else made from the body. validated: whether upstream gave a
     validator, so that a conditional request makes sense. gzip: the same in gzip, where it is worth it.
+    witness: what may renew it without a request to the API, None where nothing may.
     """
 
     key: str
@@ -102,6 +113,7 @@ class Entry:
     validated: bool = False
     terms: Terms = Terms()
     gzip: Coded | None = None
+    witness: Witness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +122,8 @@ class Outcome:
 
     fresh_for: seconds of freshness left, zero or less when it is stale. age: seconds since upstream vouched for it.
     forwarded: the reason for going upstream, as `fwd` of Cache-Status names it (RFC 9211 section 2.2), "" if not.
-    forwarded_status: upstream's answer where it is not the one passed on. detail: why a stale one was served.
+    forwarded_status: upstream's answer where it is not the one passed on. detail: why a stale one was served, or
+    what else than the answer's own host vouched for it.
     """
 
     verdict: Verdict

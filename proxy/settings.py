@@ -31,6 +31,8 @@ _CONTACT = values.matching(r"[ -'*-\[\]-~]{0,200}", "at most 200 ASCII character
 _PREFIX = values.matching(r"[A-Za-z0-9:._/-]{1,64}", "1 to 64 letters, digits and : . _ / -")
 _TOKEN = values.matching(r"[!-~]*", 'ASCII without spaces, or "" for none', secret=True)
 
+_FIELD = values.matching(r"[A-Za-z0-9-]*", 'the name of a header field, or "" for none')
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -46,6 +48,13 @@ class Server(_Section):
     tls_cert: Annotated[str, values.PATH]
     tls_key: Annotated[str, values.PATH]
     trusted_proxies: Annotated[tuple[str, ...], values.NETWORKS]
+    max_header_bytes: Annotated[int, values.SIZE]
+    max_headers: Annotated[int, values.whole(1, 10_000)]
+    header_timeout: Annotated[float, values.TIMEOUT]
+    body_min_rate: Annotated[int, values.RATE]
+    write_timeout: Annotated[float, values.TIMEOUT]
+    max_connections: Annotated[int, values.whole(1, 1_000_000)]
+    max_connections_per_client: Annotated[int, values.whole(0, 1_000_000)]
     drain_timeout: Annotated[float, values.DURATION]
 
 
@@ -89,6 +98,11 @@ class Access(_Section):
     admin_token: Annotated[str, _TOKEN] = Field(repr=False)
 
 
+class Stats(_Section):
+    client_header: Annotated[str, _FIELD]
+    clients: Annotated[dict[str, str], values.LABELS]
+
+
 class Log(_Section):
     format: Annotated[Format, values.choice(*get_args(Format))]
     level: Annotated[Level, values.choice(*get_args(Level))]
@@ -101,6 +115,7 @@ class Settings(_Section):
     cache: Cache
     redis: Redis
     access: Access
+    stats: Stats
     log: Log
     endpoints: dict[str, Override]
 
@@ -129,16 +144,7 @@ _TIMES: Mapping[str, Kind] = {
 # Settings whose feature is not there yet. Whoever adds it moves the row into a section above and a line with the
 # default into default.toml.
 PLANNED: Mapping[str, Kind] = {
-    "server.max_header_bytes": values.SIZE,
-    "server.max_headers": values.whole(1, 10_000),
-    "server.header_timeout": values.TIMEOUT,
-    "server.body_min_rate": values.RATE,
-    "server.write_timeout": values.TIMEOUT,
-    "server.max_connections": values.whole(1, 1_000_000),
-    "server.max_connections_per_client": values.whole(0, 1_000_000),
     "blobs.url": values.matching(r"(s3://[^/ ]+(/[^ ]*)?)?", 's3://BUCKET[/PREFIX], or "" for none'),
-    "stats.client_header": values.matching(r"[A-Za-z0-9-]*", 'the name of a header field, or "" for none'),
-    "stats.clients": values.LABELS,
 }
 
 
@@ -249,9 +255,14 @@ def defaults(package: Path) -> Path:
 
 def render(loaded: Loaded) -> str:
     """All settings as TOML, each with its origin; secrets are masked."""
-    lines = [(key, kind.shown(kind.show(value)), loaded.origins[key]) for key, kind, value in _rows(loaded.settings)]
+    lines = rows(loaded)
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     return "".join(f"{key:<{widths[0]}} = {value:<{widths[1]}}  # {origin}\n" for key, value, origin in lines)
+
+
+def rows(loaded: Loaded) -> list[tuple[str, str, str]]:
+    """Key, value as TOML with secrets masked, and origin of every setting."""
+    return [(key, kind.shown(kind.show(value)), loaded.origins[key]) for key, kind, value in _rows(loaded.settings)]
 
 
 def _rows(settings: Settings) -> Iterator[tuple[str, Kind, Any]]:

@@ -35,6 +35,7 @@ _CENTURY = 36_500 * 86_400.0
 MAX_SIZE = 2**63 - 1  # what file sizes and Redis counters hold
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
+_LONGEST_LABEL = 64
 _MAX_SOCKET_PATH = 107  # sun_path of unix(7), less its final NUL
 
 
@@ -63,8 +64,15 @@ class Kind:
         # What is no URL at all cannot be taken apart, so all of it goes.
         if (self.secret and text) or (self.url_with_password and "@" in text and "://" not in text):
             value = MASK
-        text = json.dumps(masked(value), ensure_ascii=False, default=str)
+        text = _toml(masked(value))
         return text.encode(errors="backslashreplace").decode()
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(str(key), ensure_ascii=False)} = {_toml(each)}" for key, each in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def masked(value: object) -> object:
@@ -259,9 +267,15 @@ def _network(value: object) -> str:
 def _labels(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError
-    return {_network(network): _printable(label) for network, label in value.items()}
+    return {_network(network): _label(label) for network, label in value.items()}
+
+
+def _label(value: object) -> str:
+    if not 0 < len(label := _printable(value)) <= _LONGEST_LABEL:
+        raise ValueError
+    return label
 
 
 _NETWORK = Kind("a network", _network)
 NETWORKS = several(_NETWORK, 'a list of networks such as ["10.0.0.0/8", "fd00::/8"]')
-LABELS = Kind('a table of networks and labels such as {"10.0.0.0/8" = "office"}', _labels, _json)
+LABELS = Kind('a table of networks and labels (1 to 64 characters) such as {"10.0.0.0/8" = "office"}', _labels, _json)

@@ -74,17 +74,23 @@ def proxied(
 ) -> Iterator[Proxied]:
     """Run the proxy before `upstream` with its cache in `directory`; `given` are settings, `_` twice for the dot.
 
-    Time stands still until the clock is moved.
+    Time stands still until the clock is moved. The index does not decide about JSON unless a play says so: most count
+    what upstream is asked, and mean the read itself.
     """
     clock = clock or ManualClock()
     overrides: Mapping[str, object] = {
         "server.port": 0,
         "cache.dir": str(directory),
         "cache.min_free": 0,
+        # Time stands still, and tests ask much: what they are not about is not what they wait for.
+        "upstream.requests_per_second": 1000.0,
+        "upstream.burst": 1000,
+        "upstream.window_requests": 1_000_000,
         "upstream.api": upstream.api,
         "upstream.index": upstream.index,
         "upstream.static": upstream.static,
         "upstream.contact": "tests@example.org",
+        "upstream.renew_ceiling": 0,
         **{name.replace("__", "."): value for name, value in given.items()},
     }
     loaded = settings.load(overrides, None, {}, endpoints=TIMED)

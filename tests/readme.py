@@ -7,6 +7,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from proxy.metrics.table import PREFIX
+from proxy.metrics.table import TABLE as METRICS
 from proxy.rules import endpoints
 from proxy.rules.endpoints import TABLE, Endpoint, Kind
 
@@ -39,9 +41,18 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
+def metrics_table() -> str:
+    rows = ["| metric | kind | labels | |", "|---|---|---|---|"]
+    for row in METRICS:
+        labels = ", ".join(f"`{label}`" for label in row.labels)
+        rows.append(f"| `{PREFIX}{row.name}` | {row.kind} | {labels} | {row.help} |")
+    return "\n".join(rows)
+
+
 def written(text: str) -> str:
     """The README with its tables made anew."""
-    for name, table in (("endpoints", endpoints_table()), ("settings", settings_table())):
+    tables = (("endpoints", endpoints_table()), ("settings", settings_table()), ("metrics", metrics_table()))
+    for name, table in tables:
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(start)
         text = f"{before}{start}{table}\n{end}{rest.partition(end)[2]}"

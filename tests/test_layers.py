@@ -32,9 +32,9 @@ HEIGHTS = {
     "proxy.settings_sources": 4,
     "proxy.settings_urls": 4,
     "proxy.settings_values": 4,
+    "proxy.report": 5,
     "proxy.server": 5,
-    "proxy.wiring_memory": 5,
-    "proxy.wiring_ready": 5,
+    "proxy.starting": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
@@ -77,18 +77,19 @@ KNOWN_IN = {
     "diskcache": ("proxy.stores",),
     "httptools": ("proxy.server",),
     "httpcore": ("proxy.upstream",),
+    "prometheus_client": ("proxy.metrics",),
     "httpx": ("proxy.upstream",),
     "redis": ("proxy.stores", "proxy.fleet"),
     "starlette": ("proxy.web",),
     "uvicorn": ("proxy.server",),
     "proxy.settings": (
         "proxy.wiring",
-        "proxy.wiring_ready",
         "proxy.web.app",
         "proxy.cli",
         "proxy.commands",
         "proxy.commands_archive",
         "proxy.commands_offline",
+        "proxy.starting",
     ),
 }
 

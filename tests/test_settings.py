@@ -73,7 +73,8 @@ def value(loaded: Loaded | Settings, key: str) -> object:
 def leaves(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     found: dict[str, object] = {}
     for name, each in table.items():
-        found |= leaves(each, f"{prefix}{name}.") if isinstance(each, dict) else {prefix + name: each}
+        # An empty table is the default of a setting that is one; sections are never empty.
+        found |= leaves(each, f"{prefix}{name}.") if isinstance(each, dict) and each else {prefix + name: each}
     return found
 
 
@@ -117,6 +118,13 @@ def test_the_defaults_are_those_that_are_promised() -> None:
             "tls_cert": "",
             "tls_key": "",
             "trusted_proxies": (),
+            "max_header_bytes": 32768,
+            "max_headers": 100,
+            "header_timeout": 10.0,
+            "body_min_rate": 1024,
+            "write_timeout": 60.0,
+            "max_connections": 4096,
+            "max_connections_per_client": 0,
             "drain_timeout": 30.0,
         },
         "upstream": {
@@ -148,6 +156,7 @@ def test_the_defaults_are_those_that_are_promised() -> None:
         },
         "redis": {"url": "", "prefix": "crates-proxy:"},
         "access": {"read_only": False, "networks": (), "admin_token": ""},
+        "stats": {"client_header": "", "clients": {}},
         "log": {"format": "text", "level": "info", "access": False},
         "endpoints": {},
     }
@@ -193,6 +202,10 @@ READ: list[tuple[str, object, object]] = [
     ("server.hosts", ["A.example", "10.0.0.1", "[::1]"], ("a.example", "10.0.0.1", "::1")),
     ("server.trusted_proxies", ["10.0.0.2", "fd00::/8"], ("10.0.0.2/32", "fd00::/8")),
     ("access.networks", ["10.0.0.0/8"], ("10.0.0.0/8",)),
+    ("server.max_header_bytes", "8KiB", 8192),
+    ("server.max_headers", 1, 1),
+    ("server.body_min_rate", "2KiB/s", 2048),
+    ("server.max_connections_per_client", 10, 10),
     ("server.drain_timeout", 0, 0.0),
     ("server.drain_timeout", 2.5, 2.5),
     ("server.drain_timeout", "250ms", 0.25),
@@ -221,6 +234,7 @@ READ: list[tuple[str, object, object]] = [
     ("upstream.follow_feed", True, True),
     ("cache.pinned", ["/srv/a/Cargo.lock", "b/Cargo.lock"], ("/srv/a/Cargo.lock", "b/Cargo.lock")),
     ("log.access", True, True),
+    ("stats.client_header", "X-Project", "X-Project"),
     ("cache.max_size", "1TiB", 2**40),
     ("cache.max_size", "1 tb", 10**12),
     ("cache.max_size", "600MB", 600_000_000),
@@ -405,16 +419,7 @@ def test_an_option_that_was_not_given_changes_nothing(sources: Sources) -> None:
 # --- values of planned settings: the kinds are there, and their documented defaults can be read
 
 PLANNED_DEFAULTS: dict[str, tuple[object, object]] = {
-    "server.max_header_bytes": ("32KiB", 32768),
-    "server.max_headers": (100, 100),
-    "server.header_timeout": ("10s", 10.0),
-    "server.body_min_rate": ("1KiB/s", 1024),
-    "server.write_timeout": ("60s", 60.0),
-    "server.max_connections": (4096, 4096),
-    "server.max_connections_per_client": (0, 0),
     "blobs.url": ("", ""),
-    "stats.client_header": ("", ""),
-    "stats.clients": ({}, {}),
 }
 
 
@@ -581,7 +586,7 @@ def test_without_such_variables_there_is_no_note(sources: Sources) -> None:
         ("endpoints.crate = 1", "endpoints.crate (my.toml): a section, not a setting"),
         ('"server.port" = 1', '"server.port" (my.toml): no such setting; did you mean server.port or server.host?'),
         ('"" = 1', '"" (my.toml): no such setting'),
-        ("server.port.x = 1", 'server.port = {"x": 1} (my.toml): must be a whole number, 0 to 65535'),
+        ("server.port.x = 1", 'server.port = {"x" = 1} (my.toml): must be a whole number, 0 to 65535'),
         ("[endpoints.crat]\nttl = 1", "endpoints.crat.ttl (my.toml): no such endpoint; did you mean crate?"),
         ("[endpoints.crat]", "endpoints.crat (my.toml): no such endpoint; did you mean crate?"),
         (
@@ -636,17 +641,55 @@ def test_empty_sections_are_none_of_our_business(sources: Sources) -> None:
 @pytest.mark.parametrize("key", settings.PLANNED)
 def test_a_planned_setting_is_refused_as_such(sources: Sources, key: str) -> None:
     raw, _ = PLANNED_DEFAULTS[key]
-    if raw == {}:
-        raw = {"10.0.0.0/8": "office"}
-        sources.file = sources.write(f"[{key}]\n'10.0.0.0/8' = 'office'")
-    else:
-        sources.file = sources.write(toml(key, raw))
+    sources.file = sources.write(toml(key, raw))
     sources.environ = {variable(key): "1"}
     why = "not supported by this version yet; remove it"
     assert sources.problems() == [
         f"{key} = {json.dumps(raw)} (my.toml): {why}",
         f'{key} = "1" ({variable(key)}): {why}',
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ['[stats.clients]\n"10.0.0.0/8" = "office"', '[stats]\nclients = {"10.0.0.0/8" = "office"}']
+)
+def test_a_setting_may_be_a_table(sources: Sources, text: str) -> None:
+    sources.file = sources.write(text)
+    loaded = sources.load()
+    assert loaded.settings.stats.clients == {"10.0.0.0/8": "office"}
+    assert loaded.origins["stats.clients"] == f"{sources.file}:stats.clients"
+    printed = settings.render(loaded)
+    (line,) = [line for line in printed.splitlines() if line.startswith("stats.clients ")]
+    again = tomllib.loads(line)  # what is printed is TOML
+    assert again["stats"]["clients"] == {"10.0.0.0/8": "office"}
+
+
+def test_a_table_in_the_environment_is_json_and_replaces_that_of_the_file(sources: Sources) -> None:
+    sources.file = sources.write('[stats.clients]\n"10.0.0.0/8" = "office"')
+    sources.environ = {"CRATES_PROXY_STATS__CLIENTS": '{"fd00::/8": "ci: a, b"}'}
+    assert sources.load().settings.stats.clients == {"fd00::/8": "ci: a, b"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"10.0.0.0/8": ""}',
+        '{"10.0.0.0/8": 1}',
+        '{"10.0.0.1/8": "host bits"}',
+        '{"office": "10.0.0.0/8"}',
+        f'{{"10.0.0.0/8": "{65 * "x"}"}}',
+        '{"10.0.0.0/8": "a\\tb"}',
+        '["10.0.0.0/8"]',
+        "10.0.0.0/8=office",
+    ],
+)
+def test_a_table_of_labels_has_networks_and_short_labels(sources: Sources, text: str) -> None:
+    sources.environ = {"CRATES_PROXY_STATS__CLIENTS": text}
+    (problem,) = sources.problems()
+    assert problem.startswith("stats.clients = ")
+    assert problem.endswith(
+        'must be a table of networks and labels (1 to 64 characters) such as {"10.0.0.0/8" = "office"}'
+    )
 
 
 def test_s3_is_refused_by_name(sources: Sources) -> None:
@@ -767,9 +810,10 @@ def test_everything_that_is_wrong_is_told_at_once(sources: Sources) -> None:
         [server]
         workers = "3"
         socket = "/s"
-        max_headers = 10
         [access]
         admin_token = "two words"
+        [blobs]
+        url = "s3://b"
         [endpoints.crat]
         ttl = 5
     """)
@@ -783,7 +827,7 @@ def test_everything_that_is_wrong_is_told_at_once(sources: Sources) -> None:
         "prot (my.toml): no such setting",
         "endpoints.crat.ttl (my.toml): no such endpoint; did you mean crate?",
         "CRATES_PROXY_CACHE__DRI (environment): no such setting; did you mean CRATES_PROXY_CACHE__DIR?",
-        "server.max_headers = 10 (my.toml): not supported by this version yet; remove it",
+        'blobs.url = "s3://b" (my.toml): not supported by this version yet; remove it',
         'server.workers = "3" (my.toml): must be a whole number, 1 to 1024',
         f'server.drain_timeout = "soon" (command line): must be {DURATION}',
         'redis.url = "redis+sentinel://:****@h:1/main/0" (CRATES_PROXY_REDIS__URL):'
@@ -809,7 +853,7 @@ SECRETS: list[tuple[str, object, str]] = [
     ("redis.url", "http://h?password=pass&db=1", '"http://h?password=****&db=1"'),
     ("upstream.proxy", "socks5://u:pass@h", '"socks5://u:****@h"'),
     ("server.host", "redis://u:pass@h", '"redis://u:****@h"'),
-    ("stats.clients", {"a": "redis://u:pass@h"}, '{"a": "redis://u:****@h"}'),
+    ("stats.clients", {"a": "redis://u:pass@h"}, '{"a" = "redis://u:****@h"}'),
 ]
 
 

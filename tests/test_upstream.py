@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -74,7 +75,39 @@ def test_the_static_host_answers_like_a_bucket(upstream: Upstream, client: httpx
     assert missing.status_code == 403 and "AccessDenied" in missing.text
     assert client.post(upstream.static + LEAF).status_code == 401
     assert "Depends on nothing" in client.get(upstream.static + "/readmes/leaf/leaf-1.1.0.html").text
-    assert "<crates:name>leaf</crates:name>" in client.get(upstream.static + "/rss/updates.xml").text
+
+
+def test_the_feed_has_the_form_of_crates_ios(upstream: Upstream, client: httpx.Client) -> None:
+    upstream.registry.add(Source("noted", "0.1.0", description="let's try & break <item> ]]>"), samples.OWNER)
+    answer = client.get(upstream.static + "/rss/updates.xml")
+    assert answer.headers["content-type"] == "text/xml; charset=UTF-8"
+    space = {"atom": "http://www.w3.org/2005/Atom", "crates": "https://crates.io/"}
+    channel = ElementTree.fromstring(answer.text)[0]
+    link = channel.find("atom:link", space)
+    assert link is not None and link.get("href") == upstream.static + "/rss/updates.xml"
+    items = channel.findall("item")
+    assert len(items) == len(samples.SOURCES) + 1
+    assert {child.tag: child.text for child in items[0] if child.tag != "pubDate"} == {
+        "title": "New crate version published: noted v0.1.0",
+        "link": "https://crates.io/crates/noted/0.1.0",
+        "description": "let's try & break <item> ]]>",
+        "guid": "https://crates.io/crates/noted/0.1.0",
+        "{https://crates.io/}name": "noted",
+        "{https://crates.io/}version": "0.1.0",
+    }
+    dates = [parsedate_to_datetime(item.findtext("pubDate") or "") for item in items]
+    assert dates == sorted(dates, reverse=True)
+    tagged = {"if-none-match": answer.headers["etag"]}
+    assert client.get(upstream.static + "/rss/updates.xml", headers=tagged).status_code == 304
+
+
+@pytest.mark.parametrize("ago, length", [(0.0, 120), (7200.0, 100)])
+def test_the_feed_has_all_of_the_last_hour_and_at_least_a_hundred(
+    ago: float, length: int, upstream: Upstream, client: httpx.Client
+) -> None:
+    for number in range(120):
+        upstream.registry.add(Source("many", f"0.{number}.0"), samples.OWNER, at=upstream.registry.clock() - ago)
+    assert client.get(upstream.static + "/rss/updates.xml").text.count("<item>") == length
 
 
 READS = (

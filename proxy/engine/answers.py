@@ -12,14 +12,16 @@ from typing import assert_never
 from proxy.engine import exchange
 from proxy.engine.copies import Copies, Hot
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
-from proxy.errors import Error, Late, Offline, Refused, UpstreamError
+from proxy.engine.renewing import Renewing
+from proxy.errors import Declined, Down, Error, Late, Offline, Refused, Throttled, UpstreamError
 from proxy.fleet.base import Fleet
 from proxy.model import Entry, Mark, Outcome, Verdict
-from proxy.rules import freshness
+from proxy.rules import freshness, renewal
+from proxy.rules.bucket import Urgency
 from proxy.rules.freshness import Decision
 from proxy.rules.keys import Read
 from proxy.stores.base import Observer
-from proxy.upstream.base import Upstream
+from proxy.upstream.base import THROTTLED, Need, Upstream
 
 UNAVAILABLE = "only-if-cached was asked for, and there is no copy that may be served"
 """RFC 9111 section 5.2.1.7: such a request is never the cause of one upstream."""
@@ -34,6 +36,7 @@ class Answers:
         copies: Copies,
         upstream: Upstream,
         fleet: Fleet,
+        renewing: Renewing,
         clock: Callable[[], float],
         observe: Observer,
         stale_after: float,
@@ -43,11 +46,13 @@ class Answers:
         self._copies = copies
         self._upstream = upstream
         self._fleet = fleet
+        self._renewing = renewing
         self._clock = clock
         self._observe = observe
         self._stale_after = stale_after
         self._offline = offline
         self._flights: Flights[Outcome] = Flights()
+        self._needs: dict[str, Need] = {}  # of the flights under way
         self._begun: set[str] = set()  # keys that upstream has begun to answer
 
     def at_hand(self, key: str, now: float) -> Hot | None:
@@ -59,7 +64,7 @@ class Answers:
         """Answer a read: from memory, from a store, or by one request upstream for all who ask meanwhile.
 
         `patient`: wait for upstream, however slow, rather than be content with a stale copy. Raises `Declined`,
-        `Faulty`, `Late` or `Offline` where there is nothing to serve.
+        `Faulty`, `Late`, `Throttled` or `Offline` where there is nothing to serve.
         """
         now = self._clock()
         hot = self.at_hand(read.key, now)
@@ -73,6 +78,7 @@ class Answers:
                 self._copies.warm(read, entry, mark, now)
                 return self._hit(read, entry, freshness.fresh_for(entry, read.policy, now, mark.changed), now)
             case Decision.STALE_WHILE_REVALIDATE if entry is not None and not self._offline:
+                self._needed(read.key, Urgency.REFRESH)
                 self._flights.start(read.key, lambda: self._load(read))
                 return self._stale(read, entry, mark, now, detail="stale-while-revalidate")
             case Decision.FRESH | Decision.STALE_WHILE_REVALIDATE | Decision.REVALIDATE | Decision.ABSENT:
@@ -81,11 +87,20 @@ class Answers:
                 return await self._join(read, None if patient else entry)
         assert_never(decision)
 
+    @property
+    def avoided(self) -> int:
+        """Requests to the API that the index has made needless, in this process."""
+        return self._renewing.avoided
+
     async def aclose(self) -> None:
         await self._flights.aclose()
 
     async def _join(self, read: Read, copy: Entry | None) -> Outcome:
-        stale = Meanwhile(self._stale_after, lambda: self._unanswered(read)) if copy is not None else None
+        copied = copy is not None and copy.status == 200
+        need = self._needed(read.key, Urgency.CONTENT if copied else Urgency.CLIENT)
+        stale = None
+        if copy is not None:
+            stale = Meanwhile(self._stale_after, lambda: self._unanswered(read, need), need.doubted)
         try:
             outcome, collapsed = await self._flights.join(
                 read.key, lambda: self._load(read), patience=FIRST_BYTE, meanwhile=stale
@@ -94,22 +109,34 @@ class Answers:
             raise Late(f"{read.target} could not be had from crates.io within {FIRST_BYTE:.0f} s; try again") from None
         return replace(outcome, collapsed=True) if collapsed else outcome
 
-    async def _unanswered(self, read: Read) -> Outcome | None:
+    def _needed(self, key: str, urgency: Urgency) -> Need:
+        """For whom the flight is that is under way or about to start: one more who wants it may make it more urgent."""
+        if self._flights.under_way(key) is None:
+            self._needs[key] = Need(urgency)
+        need = self._needs.get(key) or Need(urgency)
+        need.raise_to(urgency)
+        return need
+
+    async def _unanswered(self, read: Read, need: Need) -> Outcome | None:
         """The stored copy, where upstream has not begun to answer and the copy may be served."""
         if read.key in self._begun:
             return None
         entry, mark = await self._copies.stored(read)
         now = self._clock()
-        if entry is None or not freshness.may_serve_on_error(entry, read.policy, now, mark.changed):
+        if entry is None or entry.status != 200:
+            return None
+        if need.doubted.done() and need.doubted.result() == THROTTLED:
+            return self._stale(read, entry, mark, now, detail=THROTTLED)
+        if not freshness.may_serve_on_error(entry, read.policy, now, mark.changed):
             return None
         return self._stale(read, entry, mark, now, detail="stale-if-error")
 
     async def _load(self, read: Read) -> Outcome:
         """The flight, in turn with the other members of the fleet. What one has stored the others find; where it
         failed or must not be stored, each has one attempt."""
-        if self._offline:
-            return await self._look_and_ask(read)
         try:
+            if self._offline:
+                return await self._look_and_ask(read)
             async with self._fleet.lease(read.key, TURN) as lease:
                 outcome = await self._look_and_ask(read)
                 if outcome.stored or outcome.verdict is Verdict.HIT:
@@ -117,6 +144,7 @@ class Answers:
                 return outcome
         finally:
             self._begun.discard(read.key)
+            self._needs.pop(read.key, None)
 
     async def _look_and_ask(self, read: Read) -> Outcome:
         """Look again, ask upstream, store. What fails becomes a stale answer where one may be served."""
@@ -127,30 +155,36 @@ class Answers:
             return self._hit(read, entry, freshness.fresh_for(entry, read.policy, now, mark.changed), now)
         forced = read.no_cache and freshness.decide(entry, read.policy, now, changed=mark.changed) is Decision.FRESH
         forwarded = "uri-miss" if entry is None else "request" if forced else "stale"
+        look = await self._renewing.look(read, entry, mark.changed)
+        if look.renewed is not None:
+            outcome = await self._keep_it(read, look.renewed, Verdict.REVALIDATED, forwarded=forwarded, status=None)
+            return replace(outcome, detail=renewal.DETAIL)
         try:
-            return await self._fetch(read, entry, forwarded)
-        except (UpstreamError, Offline) as error:
-            if isinstance(error, UpstreamError):
+            return await self._fetch(read, entry, forwarded, look.sight)
+        except (UpstreamError, Offline, Throttled) as error:
+            if isinstance(error, UpstreamError) and not isinstance(error, Down):
                 self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name} {read.tag}: {error.detail}")
             entry, mark = await self._copies.stored(read)
             return self._fallback(read, entry, mark, error)
 
-    async def _fetch(self, read: Read, entry: Entry | None, forwarded: str) -> Outcome:
+    async def _fetch(self, read: Read, entry: Entry | None, forwarded: str, sight: renewal.Sight | None) -> Outcome:
         def begun() -> None:
             self._begun.add(read.key)
 
+        need = self._needs.get(read.key) or Need()
         requested_at = self._clock()
         conditions = freshness.validators(entry) if entry is not None else ()
-        head, body = await exchange.ask(self._upstream, read, conditions, begun)
+        head, body = await exchange.ask(self._upstream, read, conditions, begun, need)
         responded_at = self._clock()
         times = {"requested_at": requested_at, "responded_at": responded_at}
         if head.status == 304 and entry is not None:
             renewed = freshness.refreshed(entry, head, **times)
             if renewed is not None:
+                renewed = renewal.attested(renewed, sight)
                 return await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded=forwarded, status=304)
-            head, body = await exchange.ask(self._upstream, read, (), begun)
+            head, body = await exchange.ask(self._upstream, read, (), begun, need)
         head, body, coded = exchange.judged(read, head, body, self._clock())
-        fresh = freshness.stored(read.key, head, body, **times, coded=coded)
+        fresh = renewal.attested(freshness.stored(read.key, head, body, **times, coded=coded), sight)
         if not freshness.storable(head, read.policy):
             return Outcome(Verdict.MISS, fresh, 0.0, 0.0, forwarded=forwarded)
         return await self._keep_it(read, fresh, Verdict.MISS, forwarded=forwarded, status=None)
@@ -181,12 +215,17 @@ class Answers:
             raise error
         if isinstance(error, Offline):
             return self._stale(read, entry, mark, now, detail="offline")
-        if not freshness.may_serve_on_error(entry, read.policy, now, mark.changed):
+        if isinstance(error, Throttled):
+            return self._stale(read, entry, mark, now, detail=THROTTLED)
+        limited = isinstance(error, Declined) and error.status == 429
+        if not limited and not freshness.may_serve_on_error(entry, read.policy, now, mark.changed):
             raise error
+        if isinstance(error, Down):  # nothing has been sent
+            return self._stale(read, entry, mark, now, detail="stale-if-error")
         answered = error.answered if isinstance(error, UpstreamError) else None
         outcome = self._stale(read, entry, mark, now, detail="stale-if-error")
         return replace(outcome, forwarded="stale", forwarded_status=answered)
 
 
 def _forced(read: Read, entry: Entry, now: float) -> bool:
-    return read.no_cache and now - entry.responded_at >= freshness.FORCED_AT_MOST_EVERY
+    return read.no_cache and freshness.insisted(entry, now)

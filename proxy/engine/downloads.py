@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from proxy.engine.answers import UNAVAILABLE, Answers
 from proxy.engine.at_hand import AtHand, Held
-from proxy.engine.fill import TARBALL_FIELDS, Fill, announced
+from proxy.engine.fill import DOWNLOAD, TARBALL_FIELDS, Fill, announced
 from proxy.engine.flight import FIRST_BYTE
 from proxy.errors import Declined, Faulty, Late, Offline, Refused
 from proxy.fleet.base import Fleet
@@ -72,6 +72,7 @@ class Downloads:
         self._clock = clock
         self._observe = observe
         self._stored = stored
+        self.checksum_failures = 0  # tarballs whose bytes were not those of their checksum
         self._missing: Memory[float] = Memory(MISSING * 8)
         self._fills: dict[str, Fill] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -170,7 +171,7 @@ class Downloads:
     async def _size(self, release: sparse.Release) -> int | None:
         crate = release.crate
         target = keys.tarball_target(crate.name, crate.version)
-        answer = await self._upstream.send(Ask(Host.STATIC, "HEAD", target, TARBALL_FIELDS))
+        answer = await self._upstream.send(Ask(Host.STATIC, "HEAD", target, TARBALL_FIELDS, endpoint=DOWNLOAD))
         await answer.aclose()
         with self._remembered(release):
             return announced(answer.head, f"the tarball of {crate.name} {crate.version}")
@@ -215,6 +216,7 @@ class Downloads:
         finally:
             del self._fills[sha256]  # before the file is closed: who comes later finds it in the store or begins anew
             await fill.leave()
+        self.checksum_failures += fill.mismatched
         if fill.fetched:
             await self._stored(fill.received)
 

@@ -13,7 +13,7 @@ from proxy.model import Head, Headers
 from proxy.rules import bodies, codings, directives
 from proxy.rules.endpoints import Kind
 from proxy.rules.keys import Read
-from proxy.upstream.base import Ask, Upstream
+from proxy.upstream.base import Ask, Need, Upstream
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of JSON or of an index file; the largest index file is below 2 MB. An endless body ends here."""
@@ -21,12 +21,15 @@ LARGEST = 64 * 1024 * 1024
 _OUR_REFUSALS = (400, 403, 404, 405)  # upstream's statuses that are passed on in its own words
 
 
-async def ask(upstream: Upstream, read: Read, conditions: Headers, begun: Callable[[], None]) -> tuple[Head, bytes]:
+async def ask(
+    upstream: Upstream, read: Read, conditions: Headers, begun: Callable[[], None], need: Need
+) -> tuple[Head, bytes]:
     """Send a read upstream, with `conditions` on what is stored; the head and the body as they came. `begun` is
     called when the head is there. Raises what `upstream.send` raises, and `Faulty` for a body that has no end."""
     accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
     fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
-    answer = await upstream.send(Ask(read.endpoint.host, "GET", read.target, fields))
+    row = read.endpoint
+    answer = await upstream.send(Ask(row.host, "GET", read.target, fields, need=need, endpoint=row.name))
     begun()
     try:
         pieces, size = [], 0
@@ -62,12 +65,14 @@ def refusal(read: Read, head: Head, body: bytes, now: float) -> UpstreamError:
     """The error that an upstream status other than 200 and 404 means, in upstream's own words where it has some."""
     words = bodies.reason(body)
     error: UpstreamError
+    after = directives.retry_after(head.get(b"retry-after"), now)
     if head.status in _OUR_REFUSALS or head.status == 429:
         detail = words or f"crates.io refused {read.target} with status {head.status}"
-        error = Declined(detail, status=head.status, retry_after=directives.retry_after(head.get(b"retry-after"), now))
+        error = Declined(detail, status=head.status, retry_after=after)
     else:
         said = f" ({words})" if words else ""
-        error = Faulty(f"crates.io answered {read.target} with status {head.status}{said}; there is no copy to serve")
+        detail = f"crates.io answered {read.target} with status {head.status}{said}; there is no copy to serve"
+        error = Faulty(detail, retry_after=after)
     error.answered = head.status
     return error
 

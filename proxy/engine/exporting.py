@@ -10,6 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from proxy.engine.depot import Depot
@@ -22,7 +23,7 @@ from proxy.rules.keys import Read
 from proxy.stores import codec
 from proxy.stores.base import Blob, Bytes
 
-_LISTED_IN_MEMORY = 2**20
+_LISTED_IN_MEMORY = 2**20  # bytes of the manifest; some ten thousand files
 
 
 class Sink(Protocol):
@@ -47,14 +48,16 @@ Told = Callable[[int], None]
 
 
 class Exporting:
-    def __init__(self, *, depot: Depot, inventory: Inventory) -> None:
+    def __init__(self, *, depot: Depot, inventory: Inventory, directory: Path) -> None:
+        """`directory`: where a file may be for as long as an archive is written."""
+        self._directory = directory
         self._depot = depot
         self._inventory = inventory
 
     async def everything(self, sink: Sink, told: Told) -> Exported:
         """Index files, tarballs and other answers, each kind in a fixed order. OSError where `sink` fails."""
         exported = Exported()
-        async with _Pack(sink) as pack:
+        async with _Pack(sink, self._directory) as pack:
             async for place in self._depot.index.keys():
                 await self._copy(pack, place, exported, told)
             async for file in self._depot.blobs.files():
@@ -74,7 +77,7 @@ class Exporting:
         for each in packages:
             lacks = await self._inventory.lacks(each)
             exported.left_out += [f"{lack.name} {lack.version}: {lack.what}: {lack.reason}" for lack in lacks]
-        async with _Pack(sink) as pack:
+        async with _Pack(sink, self._directory) as pack:
             for path in sorted({sparse.path(each.name) for each in packages}):
                 await self._copy(pack, keys.index_read(path).key, exported, told)
             for each in packages:
@@ -123,9 +126,9 @@ class Exporting:
 class _Pack:
     """An archive being written: a context, at whose end the manifest is written too."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, directory: Path) -> None:
         self._sink = sink
-        self._manifest = tempfile.SpooledTemporaryFile(_LISTED_IN_MEMORY)
+        self._manifest = tempfile.SpooledTemporaryFile(_LISTED_IN_MEMORY, dir=str(directory))
         self._abouts = hashlib.sha256()
 
     async def __aenter__(self) -> _Pack:

@@ -31,7 +31,7 @@ what was just read is still in the processor's cache when it is sent: half the t
 
 class Fill:
     """One tarball being fetched. `size` is what upstream announced, None while or where that is unknown.
-    `fetched`: whether this process has asked upstream for it.
+    `fetched`: whether this process has asked upstream for it; `mismatched`: whether that gave other bytes.
 
     Each reader calls `enter` once and `leave` once.
     """
@@ -47,6 +47,7 @@ class Fill:
         self._error: Error | None = None
         self._spool: Spool | None = None
         self._blob: Blob | None = None
+        self.mismatched = False
         self._trails: dict[str, Trail] = {}
         self._source: Blob | Spool | Trail | None = None  # the one of these that readers read
         self._observe: Observer = lambda what, happened: None
@@ -135,7 +136,7 @@ class Fill:
     async def _fetch(self, upstream: Upstream, blobs: BlobStore, lease: Lease) -> None:
         self.fetched = True
         target = keys.tarball_target(self._crate.name, self._crate.version)
-        answer = await upstream.send(Ask(Host.STATIC, "GET", target, TARBALL_FIELDS))
+        answer = await upstream.send(Ask(Host.STATIC, "GET", target, TARBALL_FIELDS, endpoint=DOWNLOAD))
         try:
             self.size = announced(answer.head, self._name)
             # A file too large for the store is still checked and passed on, and thrown away afterwards.
@@ -242,6 +243,7 @@ class Fill:
         if self.size is not None and digest.size != self.size:
             raise Faulty(f"{self._name} ended after {digest.size} of {self.size} bytes; try again")
         if not digest.matches():  # THE LINE that keeps wrong bytes out
+            self.mismatched = True
             raise Faulty(f"{self._name} does not have the checksum that the index gives; nothing was stored")
 
     @property
@@ -259,6 +261,8 @@ class Fill:
         await self._progress.wait()
 
 
+DOWNLOAD = "download"
+"""The row of all that is done here."""
 TARBALL_FIELDS = ((b"accept", b"*/*"), (b"accept-encoding", b"identity"))
 
 

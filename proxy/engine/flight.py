@@ -21,15 +21,18 @@ TURN = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Meanwhile(Generic[T]):
-    """What to be content with when a load takes longer than `after` seconds; None where there is no such thing."""
+    """What to be content with when a load takes longer than `after` seconds, whoever began it, or once `doubted` is
+    done; None where there is no such thing."""
 
     after: float
     instead: Callable[[], Awaitable[T | None]]
+    doubted: asyncio.Future[str] | None = None
 
 
 class Flights(Generic[T]):
     def __init__(self) -> None:
         self._under_way: dict[str, asyncio.Task[T]] = {}
+        self._begun: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -42,6 +45,7 @@ class Flights(Generic[T]):
         task = self._under_way.get(key)
         if task is None:
             task = self._under_way[key] = asyncio.create_task(load())
+            self._begun[key] = asyncio.get_running_loop().time()
             task.add_done_callback(lambda done: self._landed(key, done))
         return task
 
@@ -58,17 +62,20 @@ class Flights(Generic[T]):
         Raises what the load raises, and TimeoutError after `patience` seconds. The end of this wait, cancelled or
         not, is not the end of the load.
         """
+        loop = asyncio.get_running_loop()
         collapsed = key in self._under_way
         task = self.start(key, load)
+        begun = loop.time()
         if meanwhile is not None:
-            begun = asyncio.get_running_loop().time()
-            await asyncio.wait({task}, timeout=meanwhile.after if patience is None else min(patience, meanwhile.after))
+            waited = begun - self._begun.get(key, begun)
+            watched: set[asyncio.Future[Any]] = {task} if meanwhile.doubted is None else {task, meanwhile.doubted}
+            after = max(0.0, meanwhile.after - waited)
+            after = after if patience is None else min(patience, after)
+            await asyncio.wait(watched, timeout=after, return_when=asyncio.FIRST_COMPLETED)
             other = None if task.done() else await meanwhile.instead()
             if other is not None:
                 return other, False
-            if patience is not None:
-                patience -= asyncio.get_running_loop().time() - begun
-        await asyncio.wait({task}, timeout=patience)
+        await asyncio.wait({task}, timeout=None if patience is None else begun + patience - loop.time())
         if not task.done():
             raise TimeoutError
         return task.result(), collapsed
@@ -83,6 +90,6 @@ class Flights(Generic[T]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _landed(self, key: str, task: asyncio.Task[T]) -> None:
-        del self._under_way[key]
+        del self._under_way[key], self._begun[key]
         if not task.cancelled():
             task.exception()  # seen: an error that nobody waited for is no news to asyncio

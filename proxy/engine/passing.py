@@ -12,9 +12,11 @@ from proxy.engine.purging import Purging
 from proxy.errors import UpstreamError
 from proxy.model import Head, Headers, Host, Selection
 from proxy.rules import codings, headers, invalidation, names
+from proxy.rules.bucket import Urgency
+from proxy.rules.endpoints import Kind
 from proxy.rules.publish import NameReader
 from proxy.rules.routes import Match
-from proxy.upstream.base import Answer, Ask, Interim, Upstream
+from proxy.upstream.base import Answer, Ask, Interim, Need, Upstream
 
 CHANGE_PATIENCE = 65.0
 """Seconds without a byte of an answer to a change: crates.io itself gives up after 60 (its CDN's limit)."""
@@ -23,7 +25,7 @@ CHANGE_PATIENCE = 65.0
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A request on its way through. `body` is None where the client sends none; a read has none. `interim`: what
-    tells the client something before its answer."""
+    tells the client something before its answer. `urgency`: for whom it is made, where it is public."""
 
     match: Match
     method: str
@@ -31,6 +33,14 @@ class Passage:
     headers: Headers
     body: AsyncIterator[bytes] | None = None
     interim: Interim | None = None
+    urgency: Urgency = Urgency.CLIENT
+
+    @property
+    def need(self) -> Need:
+        """What is private, changes something or carries credentials goes in its caller's name."""
+        public = self.match.endpoint.kind is Kind.TRANSPARENT
+        credentials = any(name in headers.CREDENTIALS for name, _ in self.headers)
+        return Need(self.urgency if public and not credentials else Urgency.CALLER)
 
 
 class Passing:
@@ -43,7 +53,8 @@ class Passing:
     async def read(self, passage: Passage) -> Answer:
         """Forward a read with the caller's credentials. The caller closes the answer.
 
-        Raises `Faulty`, `Late` or `Offline` where no answer came.
+        Raises `Faulty`, `Late` or `Offline` where no answer came, and `Throttled` where a public one may not be asked
+        for now.
         """
         return await self._send(passage, None, patience=None)
 
@@ -67,9 +78,18 @@ class Passing:
         return answer
 
     async def _send(self, passage: Passage, body: AsyncIterator[bytes] | None, patience: float | None) -> Answer:
-        heard = _heard(passage.interim)
-        fields = sent(passage)
-        ask = Ask(Host.API, passage.method, passage.target, fields, body, patience, straight=True, interim=heard)
+        ask = Ask(
+            Host.API,
+            passage.method,
+            passage.target,
+            sent(passage),
+            body,
+            patience,
+            straight=True,
+            need=passage.need,
+            interim=_heard(passage.interim),
+            endpoint=passage.match.endpoint.name,
+        )
         return await self._upstream.send(ask)
 
     async def _invalidate(self, match: Match, upload: _Upload) -> None:

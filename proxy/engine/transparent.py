@@ -16,15 +16,16 @@ from proxy.engine.flight import FIRST_BYTE, TURN, Flights
 from proxy.engine.passing import Passage, Passing, sent
 from proxy.engine.shelf import Found, Shelf, flight, suits
 from proxy.engine.whole import whole
-from proxy.errors import Error, Late, Offline, Refused, UpstreamError
+from proxy.errors import Down, Error, Late, Offline, Refused, Throttled, UpstreamError
 from proxy.fleet.base import Fleet
 from proxy.model import Entry, Headers, Mark, Outcome, Verdict
 from proxy.rules import headers, reuse, storing
+from proxy.rules.bucket import Urgency
 from proxy.rules.keys import Read
 from proxy.rules.reuse import Reuse
 from proxy.rules.wishes import Wish
 from proxy.stores.base import Observer
-from proxy.upstream.base import Answer
+from proxy.upstream.base import THROTTLED, Answer
 
 _NOT_OURS_TO_JUDGE = frozenset((b"if-match", b"if-unmodified-since"))  # RFC 9111 section 4.3.2
 
@@ -83,7 +84,7 @@ class Transparent:
             case Reuse.STALE if entry is not None:
                 return self._outcome(Verdict.STALE, entry, found.mark, now, detail="max-stale")
             case Reuse.STALE_WHILE_REVALIDATE if entry is not None and not _authorized(passage):
-                renewal = replace(passage, method="GET", interim=None)
+                renewal = replace(passage, method="GET", interim=None, urgency=Urgency.REFRESH)
                 place = flight(read, sent(passage), found)
                 self._flights.start(place, self._load(place, read, renewal, wish, _Lead(gone=True)))
                 return self._outcome(Verdict.STALE, entry, found.mark, now, detail="stale-while-revalidate")
@@ -102,7 +103,13 @@ class Transparent:
             return await self._fetch(read, passage, wish, found)
         for _ in range(2):  # the second time it is known what answers vary on
             lead = _Lead()
-            outcome, collapsed = await self._join(read, passage, wish, found, lead)
+            joined = self._flights.under_way(flight(read, sent(passage), found)) is not None
+            try:
+                outcome, collapsed = await self._join(read, passage, wish, found, lead)
+            except Throttled:
+                if not joined:
+                    raise
+                break  # that one may have been less urgent
             if lead.passed is not None:
                 return lead.passed
             if outcome is None:
@@ -165,7 +172,7 @@ class Transparent:
         requested_at = self._clock()
         try:
             answer = await self._passing.read(replace(passage, headers=fields))
-        except (UpstreamError, Offline) as error:
+        except (UpstreamError, Offline, Throttled) as error:
             return self._fallback(read, passage, found, error)
         try:
             return await self._judged(read, passage, wish, found, answer, requested_at)
@@ -261,13 +268,15 @@ class Transparent:
         """What is served when upstream cannot be reached: the stale copy where that is allowed, or the error."""
         entry, now = found.entry, self._clock()
         if isinstance(error, UpstreamError):
-            self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name}: {error.detail}")
+            if not isinstance(error, Down):
+                self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name}: {error.detail}")
             error.forwarded = self._forwarded(passage, found)
         if entry is None:
             raise error
-        if isinstance(error, Offline) and not entry.terms.strict:
-            return self._outcome(Verdict.STALE, entry, found.mark, now, detail="offline")
-        if isinstance(error, Offline) or not reuse.disconnected(entry, now, found.mark.changed):
+        if isinstance(error, Offline | Throttled) and not entry.terms.strict:
+            detail = "offline" if isinstance(error, Offline) else THROTTLED
+            return self._outcome(Verdict.STALE, entry, found.mark, now, detail=detail)
+        if isinstance(error, Offline | Throttled) or not reuse.disconnected(entry, now, found.mark.changed):
             raise error
         return self._stale_on_error(passage, found, entry, None)
 

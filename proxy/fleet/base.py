@@ -1,16 +1,19 @@
-"""The seam for what several workers or replicas must agree on.
+"""The seams for what several workers or replicas must agree on: the fleet itself, and the budget that it shares.
 
-Two forms: local (the processes that share one `cache.dir`, be it one or many, over a Unix socket) and Redis
+Two forms of each: local (the processes that share one `cache.dir`, be it one or many, over a Unix socket) and Redis
 (replicas). Whoever loses the fleet is told by `lost`, empties its memory tier and goes on alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
-from proxy.model import Health, Invalidation
+from proxy.model import Health, Host, Invalidation
+from proxy.rules.bucket import Refused, Urgency
+from proxy.rules.holds import Why
 
 Listener = Callable[[Invalidation], None]
 Lost = Callable[[], None]
@@ -56,3 +59,56 @@ class Fleet(Protocol):
     async def health(self) -> Health: ...
 
     async def aclose(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A booked request: it may go in `wait` seconds. `give_back` where it will not go after all."""
+
+    wait: float
+    give_back: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A host is not asked: for how many seconds yet, and why; in whose words, where there are some."""
+
+    seconds: float
+    why: Why
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What may be asked now. free: API requests that could go at once; recent: those of the last ten minutes, and
+    those that are booked. alone: why this member cannot see what the others spend, "" where it can."""
+
+    free: int
+    recent: int
+    holds: Mapping[Host, Hold]
+    alone: str = ""
+
+
+class Budget(Protocol):
+    """What the whole fleet may ask of upstream. Who cannot reach the fleet goes on with a part that is safe."""
+
+    async def book(self, urgency: Urgency) -> Turn | Refused:
+        """Book a request to the API, in the order of asking over the whole fleet; refused, too, while it is held.
+
+        Takes no longer than a second more than the medium does. `Urgency.CALLER` is for `spend`."""
+        ...
+
+    def spend(self) -> None:
+        """A request to the API goes now, in its caller's name: it is counted, and waits for nothing."""
+        ...
+
+    def hold(self, host: Host, hold: Hold) -> None:
+        """Ask a host nothing for so many seconds. This member knows at once, every other within a second, and
+        whoever starts later. A hold that lasts longer already stays."""
+        ...
+
+    def held(self, host: Host) -> Hold | None:
+        """The hold on a host that this member knows of."""
+        ...
+
+    async def standing(self) -> Standing: ...

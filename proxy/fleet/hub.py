@@ -1,6 +1,7 @@
 """The member to which all members of a local fleet are connected: passes on what one of them says.
 
-It remembers nothing of what it passes on, except who has yet to hear it, and who holds which lease (`leases`).
+It remembers nothing of what it passes on, except who has yet to hear it, who holds which lease (`leases`), and what
+of the budget is spent (`purse`), and what was counted (`sums`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pathlib import Path
 from proxy.fleet import place
 from proxy.fleet.leases import Leases
 from proxy.fleet.messages import LONGEST, Message, invalidation, line, of_invalidation, understood
+from proxy.fleet.purse import Purse
+from proxy.fleet.sums import Sums
+from proxy.fleet.treasurer import Treasurer
 
 BACKLOG = 1024 * 1024
 """Bytes that wait for a member that does not read. Then it is put out; it knows that it missed something."""
@@ -33,41 +37,53 @@ class Announcement:
 
 
 class Hub:
-    def __init__(self, claim: place.Claim, *, successor: bool) -> None:
+    def __init__(self, claim: place.Claim, purse: Purse, *, successor: bool) -> None:
         self._claim = claim
+        self._purse = purse
         self._server: asyncio.Server | None = None
         self._members: dict[StreamWriter, asyncio.Task[None]] = {}
         self._numbers = itertools.count()
         self._announcements: dict[object, Announcement] = {}
         self._leases: Leases[StreamWriter] = Leases(self._send, settling=successor)
+        self._sums: Sums[StreamWriter] = Sums(self._send)
         if successor:
             asyncio.get_running_loop().call_later(SETTLES, self._leases.settled)
+        self._treasurer: Treasurer[StreamWriter] = Treasurer(purse, self._send, self._tell)
         self._kinds: dict[str, Callable[[StreamWriter, Message], None]] = {
             "invalidation": self._announced,
             "heard": self._heard,
             "lease": self._leases.asked,
             "word": self._leases.told,
             "release": self._leases.released,
+            "book": self._treasurer.booked,
+            "give back": self._treasurer.given_back,
+            "hold": self._treasurer.held,
+            "standing": self._treasurer.asked,
+            "recall": self._sums.recalled,
+            "count": self._sums.counted,
         }
 
     @classmethod
-    async def opened(cls, path: Path, *, successor: bool = False) -> Hub | None:
-        """None where another process is the hub. Raises OSError where there can be none. `successor`: others may
-        hold leases that the hub before this one granted."""
+    async def opened(cls, path: Path, purse: Callable[[], Purse], *, successor: bool = False) -> Hub | None:
+        """None where another process is the hub. Raises OSError where there can be none. `purse` opens what the hub
+        before this one left. `successor`: others may hold leases that it granted."""
         claim = place.claimed(path)
         if claim is None:
             return None
-        hub = cls(claim, successor=successor)
+        hub = cls(claim, purse(), successor=successor)
         try:
             hub._server = await asyncio.start_unix_server(hub._serve, sock=claim.sock, limit=LONGEST)
         except BaseException:
+            hub._purse.close()
             claim.give_up()
             raise
         return hub
 
     async def aclose(self) -> None:
+        self._sums.aclose()
         if self._server is not None:
             self._server.close()
+        self._purse.close()
         self._claim.give_up()
         tasks = list(self._members.values())
         for member in self._members:
@@ -80,6 +96,7 @@ class Hub:
         self._members[member] = task
         # Only now does an announcement reach it: connected it was before the hub knew of it.
         self._send(member, line("welcome"))
+        self._treasurer.joined(member)
         try:
             while data := await reader.readline():
                 message = understood(data)
@@ -90,6 +107,7 @@ class Hub:
         finally:
             del self._members[member]
             self._leases.gone(member)
+            self._sums.gone(member)
             for number, announcement in list(self._announcements.items()):
                 self._told(number, announcement, member)
             member.transport.abort()
@@ -120,6 +138,10 @@ class Hub:
         if not announcement.deaf:
             self._announcements.pop(number, None)
             self._send(announcement.announcer, line("heard", id=announcement.number))
+
+    def _tell(self, data: bytes) -> None:
+        for member in self._members:
+            self._send(member, data)
 
     def _send(self, member: StreamWriter, data: bytes) -> None:
         if member.transport.is_closing():

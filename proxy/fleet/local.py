@@ -11,17 +11,24 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import time
 from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
 from proxy.fleet import place
 from proxy.fleet.base import Lease, Listener, Lost, Told, deaf
+from proxy.fleet.bookings import Bookings
 from proxy.fleet.claims import Claims
 from proxy.fleet.hub import Hub
+from proxy.fleet.journal import File
 from proxy.fleet.messages import LONGEST, invalidation, line, of_invalidation, understood
+from proxy.fleet.purse import Purse
+from proxy.fleet.tally import Tally
 from proxy.model import Health, Invalidation, State
+from proxy.rules.bucket import Limits
 
 log = logging.getLogger("proxy")
 
@@ -32,7 +39,10 @@ PAUSE, LONGEST_PAUSE = 0.01, 1.0
 
 
 class LocalFleet:
-    def __init__(self, directory: Path, hear: Listener, lost: Lost) -> None:
+    def __init__(
+        self, directory: Path, hear: Listener, lost: Lost, limits: Limits, workers: int, clock: Callable[[], float]
+    ) -> None:
+        self.budget = Bookings(limits, workers)
         self._directory = directory
         self._hear = hear
         self._lost = lost
@@ -42,13 +52,27 @@ class LocalFleet:
         self._numbers = itertools.count()
         self._unheard: dict[str, asyncio.Future[bool]] = {}
         self._claims = Claims()
+        self._limits = limits
+        self._clock = clock
+        self.tally = Tally()
         self._trouble = ""
         self._task = asyncio.create_task(self._stay())
 
     @classmethod
-    async def opened(cls, directory: Path, hear: Listener, lost: Lost) -> LocalFleet:
-        """Join the fleet of this `cache.dir`, which exists. Whoever cannot is alone, and goes on trying."""
-        fleet = cls(directory, hear, lost)
+    async def opened(
+        cls,
+        directory: Path,
+        hear: Listener,
+        lost: Lost,
+        *,
+        limits: Limits = Limits(),  # noqa: B008  # frozen
+        workers: int = 1,
+        clock: Callable[[], float] = time.time,
+    ) -> LocalFleet:
+        """Join the fleet of this `cache.dir`, which exists. Whoever cannot is alone, and goes on trying.
+
+        `limits` and `workers` are for its `budget`; the wall `clock` is for what must outlive a restart."""
+        fleet = cls(directory, hear, lost, limits, workers, clock)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BOUND):
                 await fleet._joined.wait()
@@ -118,8 +142,12 @@ class LocalFleet:
         except (FileNotFoundError, ConnectionRefusedError):
             if self._hub is not None:  # Ours, and it does not answer: its socket was removed.
                 await self._hub.aclose()
-            self._hub = await Hub.opened(path, successor=successor)
+            self._hub = await Hub.opened(path, self._purse, successor=successor)
             return await self._welcomed(path) if self._hub else None
+
+    def _purse(self) -> Purse:
+        journal = File(self._directory / "budget", self._clock)
+        return Purse(self._limits, journal, asyncio.get_running_loop().time())
 
     async def _welcomed(self, path: Path) -> tuple[StreamReader, StreamWriter]:
         """A connection that the hub knows of: what is announced from now on is heard. OSError where it breaks."""
@@ -138,6 +166,8 @@ class LocalFleet:
         self._writer = writer
         self._joined.set()
         self._claims.joined(writer.write)
+        self.budget.joined(writer.write)
+        self.tally.joined(writer.write)
         try:
             while data := await reader.readline():
                 message = understood(data)
@@ -146,13 +176,16 @@ class LocalFleet:
                     writer.write(line("heard", id=message.get("id")))
                 elif message.get("kind") == "heard" and str(message.get("id")) in self._unheard:
                     self._answered(self._unheard[str(message["id"])], True)
-                else:
+                elif not self.tally.heard(message):
                     self._claims.heard(message)
+                    self.budget.heard(message)
         except (OSError, ValueError):
             pass  # It broke, or what the hub says has no end.
         finally:
             self._joined.clear()
             self._claims.parted()
+            self.budget.parted()
+            self.tally.parted()
             for heard in self._unheard.values():
                 self._answered(heard, False)
             writer.transport.abort()

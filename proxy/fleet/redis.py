@@ -1,4 +1,4 @@
-"""Replicas that share one Redis: announcements over a channel, and leases (`redis_leases`).
+"""Replicas that share one Redis: announcements over a channel, leases (`redis_leases`), the budget (`redis_budget`).
 
 Redis keeps nothing for who is not listening, so a member is `lost` when its subscription breaks and when there is
 a new one. What it could not announce meanwhile it announces then.
@@ -18,9 +18,12 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from proxy.fleet.base import Lease, Listener, Lost, Told, deaf
+from proxy.fleet.bookings import Bookings
 from proxy.fleet.messages import invalidation, line, of_invalidation, understood
+from proxy.fleet.redis_budget import RedisBudget
 from proxy.fleet.redis_leases import RedisLeases
 from proxy.model import Health, Invalidation, State
+from proxy.rules.bucket import Limits
 from proxy.stores import connection
 
 log = logging.getLogger("proxy")
@@ -36,7 +39,9 @@ UNSAID = 1000
 
 
 class RedisFleet:
-    def __init__(self, client: Redis, prefix: str, hear: Listener, lost: Lost) -> None:
+    def __init__(
+        self, client: Redis, prefix: str, hear: Listener, lost: Lost, limits: Limits, apart: Bookings, name: str
+    ) -> None:
         self._client = client
         self._channel = prefix + "fleet"
         self._hear = hear
@@ -44,17 +49,29 @@ class RedisFleet:
         self._name = uuid.uuid4().hex
         self._subscribed = asyncio.Event()
         self._subscriptions = 0
-        self._leases = RedisLeases(client, prefix, self._channel, self._subscribed.is_set)
+        reachable = self._subscribed.is_set
+        self._leases = RedisLeases(client, prefix, self._channel, reachable)
+        self.budget = RedisBudget(client, prefix, self._channel, reachable, limits, apart, name)
         self._unsaid: deque[bytes] = deque(maxlen=UNSAID)
         self._trouble = ""
         self._pause = PAUSE
         self._task = asyncio.create_task(self._stay())
 
     @classmethod
-    async def opened(cls, url: str, prefix: str, hear: Listener, lost: Lost) -> RedisFleet:
+    async def opened(
+        cls,
+        url: str,
+        prefix: str,
+        hear: Listener,
+        lost: Lost,
+        *,
+        limits: Limits = Limits(),  # noqa: B008  # frozen
+        apart: Bookings | None = None,
+        machine: str = "",
+    ) -> RedisFleet:
         """Join the replicas on this Redis. Whoever cannot is alone, and goes on trying. SettingsError for a URL
-        that cannot be used."""
-        fleet = cls(connection.client(url), prefix, hear, lost)
+        that cannot be used. For its `budget`: what the machine, of this name, has `apart` while there is no Redis."""
+        fleet = cls(connection.client(url), prefix, hear, lost, limits, apart or Bookings(limits), machine)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BOUND):
                 await fleet._subscribed.wait()
@@ -92,6 +109,7 @@ class RedisFleet:
             self._task.cancel()  # redis-py may swallow one that comes together with a timeout of its own
             await asyncio.wait({self._task}, timeout=BOUND)
         await self._leases.aclose()
+        await self.budget.aclose()
         await self._client.aclose()
 
     async def _stay(self) -> None:
@@ -141,11 +159,13 @@ class RedisFleet:
             self._safely(self._lost)
         self._subscribed.set()
         self._trouble = ""
+        await self.budget.begun()
         await self._tried()
 
     def _told(self, data: bytes) -> None:
         message = understood(data)
         self._leases.heard(message)
+        self.budget.heard(message)
         announced = invalidation(message)
         if announced is not None and message.get("from") != self._name:
             self._safely(lambda: self._hear(announced))

@@ -51,8 +51,9 @@ class Override:
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One row. `folded`: crate names compare lower-case with `_` = `-`, since upstream's answer does not echo
-    the spelling. `newest_ttl`: the ttl where a query asks for the newest first. `invalidates`: a success changes
-    what is public about the crate."""
+    the spelling. `newest_ttl`: the ttl where a query asks for the newest first. `renewable`: as long as the
+    crate's index file has not changed neither has the answer, but for counters. `invalidates`: a success changes what
+    is public about the crate."""
 
     name: str
     kind: Kind
@@ -64,6 +65,7 @@ class Endpoint:
     negative_ttl: float = 0.0
     folded: bool = False
     newest_ttl: float | None = None
+    renewable: bool = False
     invalidates: bool = False
     patterns: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
 
@@ -83,6 +85,7 @@ def _answer(
     revalidated_always: bool = False,
     folded: bool = False,
     newest_ttl: float | None = None,
+    renewable: bool = False,
 ) -> Endpoint:
     return Endpoint(
         name,
@@ -93,6 +96,7 @@ def _answer(
         negative_ttl=1 * MINUTE,
         folded=folded,
         newest_ttl=newest_ttl,
+        renewable=renewable,
     )
 
 
@@ -104,16 +108,16 @@ _CRATE, _VERSION = "/crates/{crate}", "/crates/{crate}/{version}"
 
 TABLE: tuple[Endpoint, ...] = (
     _answer("search", "/crates", ttl=5 * MINUTE, newest_ttl=1 * MINUTE),
-    _answer("crate", _CRATE, ttl=5 * MINUTE, folded=True),
-    _answer("versions", _CRATE + "/versions", ttl=5 * MINUTE),
+    _answer("crate", _CRATE, ttl=5 * MINUTE, folded=True, renewable=True),
+    _answer("versions", _CRATE + "/versions", ttl=5 * MINUTE, renewable=True),
     _answer("crate_downloads", _CRATE + "/downloads", ttl=1 * HOUR),
     _answer("owners", _CRATE + "/owners", ttl=10 * MINUTE, folded=True),
     _answer("owner_user", _CRATE + "/owner_user", ttl=10 * MINUTE, folded=True),
     _answer("owner_team", _CRATE + "/owner_team", ttl=10 * MINUTE, folded=True),
     _answer("reverse_dependencies", _CRATE + "/reverse_dependencies", ttl=1 * HOUR, folded=True),
     Endpoint("following", Kind.PRIVATE, ("/api/v1" + _CRATE + "/following",)),
-    _answer("version", _VERSION, ttl=10 * MINUTE, folded=True),
-    _answer("dependencies", _VERSION + "/dependencies", ttl=7 * DAY, folded=True),
+    _answer("version", _VERSION, ttl=10 * MINUTE, folded=True, renewable=True),
+    _answer("dependencies", _VERSION + "/dependencies", ttl=7 * DAY, folded=True, renewable=True),
     _answer("version_downloads", _VERSION + "/downloads", ttl=1 * HOUR),
     _answer("authors", _VERSION + "/authors", ttl=30 * DAY),
     Endpoint(

@@ -40,7 +40,7 @@ def decide(
     if entry is None:
         return Decision.ABSENT
     left = fresh_for(entry, policy, now, changed)
-    if no_cache and now - entry.responded_at >= FORCED_AT_MOST_EVERY:
+    if no_cache and insisted(entry, now):
         return Decision.REVALIDATE
     if left > 0:
         return Decision.FRESH
@@ -49,6 +49,13 @@ def decide(
     if -left < policy.stale_while_revalidate and entry.requested_at >= changed + CHANGE_SETTLES:
         return Decision.STALE_WHILE_REVALIDATE  # THE LINE that serves stale while a new copy is fetched
     return Decision.REVALIDATE
+
+
+def insisted(entry: Entry, now: float) -> bool:
+    """Whether a client's `no-cache` is honoured now. It wants the answer's own host to be asked: that an index file
+    has vouched for the entry meanwhile does not count."""
+    fetched_at = entry.responded_at if entry.witness is None else entry.witness.fetched_at
+    return now - fetched_at >= FORCED_AT_MOST_EVERY
 
 
 def fresh_for(entry: Entry, policy: Policy, now: float, changed: float = -math.inf) -> float:

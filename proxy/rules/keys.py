@@ -6,7 +6,7 @@ one upstream target.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from proxy.errors import Refused
@@ -17,7 +17,11 @@ from proxy.rules.routes import Match
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a client wants to read, with all that decides about it. `tag` is the folded crate name or ""."""
+    """What a client wants to read, with all that decides about it. `tag` is the folded crate name or "".
+
+    name: the crate's name as this client spells it, which is not in the key: two reads that differ in nothing else
+    are the same.
+    """
 
     endpoint: Endpoint
     policy: Policy
@@ -25,6 +29,7 @@ class Read:
     tag: str
     no_cache: bool = False
     only_if_cached: bool = False
+    name: str = field(default="", compare=False)
 
     @property
     def key(self) -> str:
@@ -57,7 +62,8 @@ def tarball_target(crate: str, version: str) -> str:
 
 
 def read(match: Match, chosen: Policy, *, no_cache: bool = False, only_if_cached: bool = False) -> Read:
-    return Read(match.endpoint, chosen, target(match), match.crate, no_cache, only_if_cached)
+    name = match.parameters.get("crate", "")
+    return Read(match.endpoint, chosen, target(match), match.crate, no_cache, only_if_cached, name)
 
 
 def index_read(

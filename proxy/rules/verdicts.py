@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from proxy.errors import Error, Offline, UpstreamError
+from proxy.errors import Down, Error, Offline, Throttled, UpstreamError
 from proxy.model import Outcome, Verdict
 
 CACHE = "crates-proxy"
@@ -47,7 +47,9 @@ def refused(error: Error, forwarded: str = "") -> bytes:
     parts = [CACHE]
     if isinstance(error, Offline):
         parts.append("detail=offline")
-    elif isinstance(error, UpstreamError):
+    elif isinstance(error, Throttled):
+        parts.append("detail=throttled")
+    elif isinstance(error, UpstreamError) and not isinstance(error, Down):
         parts.append(f"fwd={forwarded or error.forwarded}")
         if error.answered is not None:
             parts.append(f"fwd-status={error.answered}")

@@ -18,7 +18,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from proxy.model import Headers
-from proxy.server import protocol
+from proxy.server.guard import Guarded
 
 SHORTCUT = "crates-proxy.shortcut"
 """Where the state of the lifespan holds the `Shortcut`, if an application has one."""
@@ -83,7 +83,7 @@ def head(status: int, headers: Headers) -> bytes:
     return b"".join([STATUS_LINE[status], *fields, b"\r\n"])
 
 
-class Fast(protocol.Protocol):
+class Fast(Guarded):
     shortcut: Shortcut | None = None
     _in_turn = False  # the request that was just parsed may be answered at once
     _begun = 0  # requests that began to be answered while the bytes at hand were parsed
@@ -92,7 +92,11 @@ class Fast(protocol.Protocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         shortcut = self.app_state.get(SHORTCUT)
-        if shortcut is not None and shortcut.lookup.admits(self.client[0] if self.client else None):
+        if (
+            shortcut is not None
+            and not self.crowded
+            and shortcut.lookup.admits(self.client[0] if self.client else None)
+        ):
             self.shortcut = shortcut
         self._idle = False  # surely: nothing is under way, or else it has to be looked up
         self._used = False  # since the timer for idle connections was set
@@ -109,6 +113,7 @@ class Fast(protocol.Protocol):
                 if self.timeout_keep_alive_task is None:
                     self._watch()
                 self._idle = self._used = True
+                self.head_since = None
                 self._write(*answer)
                 return
         self._idle = False

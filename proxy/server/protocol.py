@@ -39,11 +39,25 @@ ABORT, GONE, INTERIM = "crates-proxy.abort", "crates-proxy.gone", "crates-proxy.
 GRACE = 1.0
 
 
+class Fault(Exception):
+    """Raised out of the parser's callbacks: why a request is refused."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+
+
 class Protocol(HttpToolsProtocol):
     in_head = False
     draining = False
     refusal = b""
     answering: RequestResponseCycle | None = None
+
+    @property
+    def newest(self) -> RequestResponseCycle | None:
+        """The request whose head came last; its body may still be on its way."""
+        return self.cycle
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,8 +76,12 @@ class Protocol(HttpToolsProtocol):
             return
         try:
             self._feed(data)
-        except httptools.HttpParserCallbackError:
-            self.refuse(400, "The target of the request is not a path.")
+        except httptools.HttpParserCallbackError as error:
+            fault = error.__context__
+            if isinstance(fault, Fault):
+                self.refuse(fault.status, fault.detail)
+            else:
+                self.refuse(400, "The target of the request is not a path.")
         except httptools.HttpParserError as error:
             self.refuse(400, f"This is not a valid HTTP/1.1 request: {error}.")
 
@@ -147,14 +165,15 @@ class Protocol(HttpToolsProtocol):
         if last and self.refusal and not self.transport.is_closing():
             self._write_refusal()
 
-    def refuse(self, status: int, detail: str) -> None:
-        """Answer what cannot be parsed, once every request before it is answered, and close. Whatever else
-        arrives on the connection is ignored."""
+    def refuse(self, status: int, detail: str, retry_after: int | None = None) -> None:
+        """Answer what cannot be parsed or is too much, once every request before it is answered, and close. Whatever
+        else arrives on the connection is ignored. `retry_after`: seconds."""
         log.debug("refused a request: %d %s", status, detail)
         body = json.dumps({"errors": [{"detail": detail}]}, separators=(",", ":")).encode()
         head = [
             STATUS_LINE[status],
             b"date: %b\r\n" % formatdate(time.time(), usegmt=True).encode(),
+            b"" if retry_after is None else b"retry-after: %d\r\n" % retry_after,
             b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body),
         ]
         self.refusal = b"".join([*head, body])
@@ -169,8 +188,18 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()  # It is being answered: the answer cannot be taken back, only cut short.
 
     def _write_refusal(self) -> None:
+        if (newest := self.newest) is not None and not newest.response_complete:
+            newest.disconnected = True  # the app need not wait for the rest of what is refused
+            newest.message_event.set()
         self.transport.write(self.refusal)
-        self.transport.close()
+        self._written_refusal()
+
+    def _written_refusal(self) -> None:
+        """A client that is still sending reads the refusal only if what it sends is taken, not answered by a reset."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
 
     def shutdown(self) -> None:
         self.draining = True

@@ -21,6 +21,7 @@ import uvicorn
 from proxy.errors import Error, SettingsError
 from proxy.server import notify
 from proxy.server.fast import Fast
+from proxy.server.guard import Limits, bound
 from proxy.server.lifespan import Lifespan
 from proxy.server.sockets import url
 
@@ -46,12 +47,14 @@ def ignored(app: App) -> None:
     """Nobody wants to know that the server drains."""
 
 
-def configured(app: App, tls: Tls | None = None, drain_timeout: float = 30.0) -> uvicorn.Config:
+def configured(
+    app: App, tls: Tls | None = None, drain_timeout: float = 30.0, limits: Limits | None = None
+) -> uvicorn.Config:
     """uvicorn as this proxy needs it, wherever it is run from."""
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=Fast,
+        http=bound(Fast, limits or Limits()),
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -73,6 +76,7 @@ def serve(
     sockets: Sequence[socket.socket],
     tls: Tls | None = None,
     drain_timeout: float = 30.0,
+    limits: Limits | None = None,
     on_ready: Callable[[], None] | None = None,
     on_drain: Callable[[App], None] = ignored,
 ) -> int:
@@ -83,7 +87,7 @@ def serve(
     with the app at the first signal, before the sockets close. What make_app raises is raised.
     """
     app = make_app()
-    config = configured(app, tls, drain_timeout)
+    config = configured(app, tls, drain_timeout, limits)
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.errors import Error
+from proxy.server.guard import Limits
 from proxy.server.serving import App, Tls, serve
 
 READY = b"\n"
@@ -33,6 +34,7 @@ class Job:
     settings: Any
     tls: Tls | None
     drain_timeout: float
+    limits: Limits | None
     on_drain: Callable[[App], None]
 
     def packed(self) -> bytes:
@@ -58,6 +60,7 @@ def main(channel: int, *sockets: int) -> None:
             sockets=[socket.socket(fileno=fd) for fd in sockets],
             tls=job.tls,
             drain_timeout=job.drain_timeout,
+            limits=job.limits,
             on_ready=ready,
             on_drain=job.on_drain,
         )

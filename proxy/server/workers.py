@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from proxy.server import notify, sockets
+from proxy.server.guard import Limits
 from proxy.server.serving import App, Tls, announced, ignored, serve
 from proxy.server.worker import Job
 
@@ -42,6 +43,7 @@ def run(
     groups: Sequence[Sequence[socket.socket]],
     tls: Tls | None = None,
     drain_timeout: float = 30.0,
+    limits: Limits | None = None,
     on_drain: Callable[[App], None] = ignored,
 ) -> int:
     """Serve with one worker a group of sockets until SIGTERM or SIGINT, and return the exit status.
@@ -55,9 +57,10 @@ def run(
             sockets=groups[0],
             tls=tls,
             drain_timeout=drain_timeout,
+            limits=limits,
             on_drain=on_drain,
         )
-    job = Job(make_app, settings, tls, drain_timeout, on_drain)
+    job = Job(make_app, settings, tls, drain_timeout, limits, on_drain)
     return asyncio.run(Supervisor(job, groups).run())
 
 

@@ -23,6 +23,7 @@ _HEALTH_SECONDS = 0.5
 class Attempts:
     def __init__(self, name: str, observer: Observer) -> None:
         self.threads = Threads(name)
+        self.errors = 0  # attempts that the medium failed
         self._name = name
         self._faults = Faults(name, observer)
 
@@ -31,6 +32,7 @@ class Attempts:
         try:
             result = await self.threads.run(do)
         except FAULTS as error:
+            self.errors += 1
             number = error.errno if isinstance(error, OSError) else getattr(error, "sqlite_errorcode", None)
             detail = str(error) or "the database is locked"  # what diskcache's Timeout means, which says nothing
             self._faults.failed(doing, f"{type(error).__name__} {number}", f"{type(error).__name__}: {detail}")

@@ -18,6 +18,15 @@ Observer = Callable[[str, str], None]
 """Called with (store name, what happened) where a fault or an eviction does not reach the edge."""
 
 
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """How much a store holds; None where the medium does not tell. `max_bytes`: what it may hold."""
+
+    entries: int | None = None
+    bytes: int | None = None
+    max_bytes: int | None = None
+
+
 class Store(Protocol):
     """Small values under string keys. A key is `ENDPOINT SPACE REST`; a tag is a folded crate name or ""."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from proxy.model import Crate, Health, Selection
 from proxy.stores.attempts import Attempts
-from proxy.stores.base import Listed, Observer
+from proxy.stores.base import Listed, Observer, Volume
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files, is_sha256
 from proxy.stores.ledger import Ledger, Record
@@ -35,6 +35,8 @@ class DiskBlobs:
         self._ledger.close()
         self._attempts = Attempts(_NAME, observer)
         self._threads = self._attempts.threads
+        self.evicted = 0  # files dropped to make room for others
+        self.corrupt = 0  # files set aside because they were not what they should be
         # When files were last used, until `flush`: a read that wrote would wait for every other writer.
         self._touched: dict[str, float] = {}
 
@@ -56,6 +58,7 @@ class DiskBlobs:
         if found is None:
             return None
         if isinstance(found, str):
+            self.corrupt += 1
             self._attempts.told(f"{crate.name} {crate.version} ({sha256}) is set aside: {found}")
             return None
         self.used(sha256)
@@ -105,6 +108,16 @@ class DiskBlobs:
         """Bytes of all files, of every process; 0 while the disk fails. It costs one short query."""
         return await self._attempts.run("volume", self._ledger.total, 0)
 
+    async def held(self) -> Volume:
+        """How many files and bytes, of every process."""
+        held = await self._attempts.run("volume", lambda: (self._ledger.count(), self._ledger.total()), None)
+        return Volume() if held is None else Volume(*held)
+
+    @property
+    def errors(self) -> int:
+        """Attempts that the disk failed."""
+        return self._attempts.errors
+
     async def trim(self, want: int, pinned: Callable[[str], bool] = lambda sha256: False) -> int:
         """Drop the least recently used files until `want` bytes are freed; how many were.
 
@@ -112,6 +125,7 @@ class DiskBlobs:
         """
         await self.flush()
         count, freed = await self._attempts.run("trim", lambda: self._ledger.evict(want, pinned), (0, 0))
+        self.evicted += count
         if count:
             self._attempts.told(f"evicted {count} files, {freed} bytes")
         return freed

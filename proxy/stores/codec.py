@@ -1,6 +1,7 @@
 """Entries and times as bytes, for stores that keep bytes. It knows nothing of where they are kept.
 
-The layout is part of the store's format version (`stores.envelope`): a change here is a new version there.
+The layout is part of the store's format version (`stores.envelope`): a change here is a new version there, but for
+a fact that is written at the end and only where there is something to say: entries without it read as before.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import struct
 
 import orjson
 
-from proxy.model import Coded, Entry, Terms
+from proxy.model import Coded, Entry, Terms, Witness
 
 _LENGTH = struct.Struct("<I")
 _TIME = struct.Struct("<d")
@@ -18,7 +19,7 @@ _TIME = struct.Struct("<d")
 
 def encoded(entry: Entry) -> bytes:
     """An entry as bytes: the length of the facts, the facts as JSON, the body."""
-    terms = entry.terms
+    terms, witness = entry.terms, entry.witness
     facts = orjson.dumps(
         [
             entry.key,
@@ -39,6 +40,7 @@ def encoded(entry: Entry) -> bytes:
                 terms.vary,
                 terms.variant,
             ],
+            *([] if witness is None else [[witness.path, witness.validator, witness.fetched_at]]),
         ]
     )
     return b"".join((_LENGTH.pack(len(facts)), facts, entry.body, b"" if entry.gzip is None else entry.gzip.body))
@@ -49,7 +51,7 @@ def decoded(value: bytes) -> Entry | None:
     try:
         end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
         key, status, fields, etag, *rest = orjson.loads(value[_LENGTH.size : end])
-        requested_at, responded_at, initial_age, lifetime, validated, coded, terms = rest
+        requested_at, responded_at, initial_age, lifetime, validated, coded, terms, *witness = rest
         window, on_error, strict, shared, vary, variant = terms
         body, gzip = value[end:], None
         if coded is not None:
@@ -68,6 +70,7 @@ def decoded(value: bytes) -> Entry | None:
             validated=validated,
             terms=Terms(window, on_error, strict, shared, tuple(vary), variant),
             gzip=gzip,
+            witness=Witness(*witness[0]) if witness else None,
         )
     except (struct.error, ValueError, TypeError, AttributeError):
         return None

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from proxy.model import Health, Selection
 from proxy.stores import envelope, selecting
 from proxy.stores.attempts import Attempts
-from proxy.stores.base import Observer
+from proxy.stores.base import Observer, Volume
 from proxy.stores.database import Database
 
 T = TypeVar("T")
@@ -38,6 +38,7 @@ class DiskStore:
         self._directory = directory
         self._database = Database(directory, envelope.VERSION, lambda what: observer(name, what))
         self._attempts = Attempts(name, observer)
+        self.evicted = 0  # values dropped to make room for others
 
     @classmethod
     def opened(cls, directory: Path, name: str, observer: Observer, reserve: int = RESERVE) -> DiskStore:
@@ -96,7 +97,19 @@ class DiskStore:
 
         `pinned` tells which keys stay whatever happens. It is called in another thread.
         """
-        return await self._attempt("trim", lambda cache: _trimmed(cache, want, pinned), 0)
+        count, freed = await self._attempt("trim", lambda cache: _trimmed(cache, want, pinned), (0, 0))
+        self.evicted += count
+        return freed
+
+    async def held(self) -> Volume:
+        """What is stored, by two counters of the database; what is past its time counts until it is dropped."""
+        held = await self._attempt("volume", lambda cache: (len(cache), int(cache.volume())), None)
+        return Volume() if held is None else Volume(*held)
+
+    @property
+    def errors(self) -> int:
+        """Attempts that the disk failed."""
+        return self._attempts.errors
 
     async def _attempt(self, doing: str, do: Callable[[Any], T], failed: T) -> T:
         return await self._attempts.run(doing, lambda: self._database.attempt(do), failed)
@@ -139,8 +152,9 @@ def _page(cache: Any, after: str) -> list[str]:
     return [key for (key,) in cache._sql(select, (after, time.time(), _PAGE)).fetchall()]
 
 
-def _trimmed(cache: Any, want: int, pinned: Callable[[str], bool]) -> int:
-    freed = skipped = 0
+def _trimmed(cache: Any, want: int, pinned: Callable[[str], bool]) -> tuple[int, int]:
+    """How many values and bytes were dropped."""
+    count = freed = skipped = 0
     while freed < want:
         with cache._transact() as (sql, cleanup):
             rows = sql(
@@ -157,7 +171,7 @@ def _trimmed(cache: Any, want: int, pinned: Callable[[str], bool]) -> int:
                     break
                 sql("DELETE FROM Cache WHERE rowid = ?", (row,))
                 cleanup(filename)
-                freed += size
+                count, freed = count + 1, freed + size
     with contextlib.suppress(sqlite3.Error):
         cache._sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-    return freed
+    return count, freed

@@ -127,6 +127,10 @@ class Ledger:
         """Bytes of all files."""
         return self._database.attempt(lambda cache: int(cache.get(_TOTAL, 0)))
 
+    def count(self) -> int:
+        """How many files; all rows but the total are one each."""
+        return self._database.attempt(lambda cache: max(0, len(cache) - 1))
+
     def reconcile(self, files: Iterable[tuple[str, float, int]], exists: Callable[[str], bool]) -> None:
         """Make rows and files agree after a crash: `files` are SHA-256, time and size of what is on the disk."""
         rows = self._database.attempt(_snapshot)

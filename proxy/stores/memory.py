@@ -25,6 +25,7 @@ class Memory(Generic[V]):
         self._bound = bound
         self._bytes = 0
         self.purges = 0  # how often values were purged, whether there were any or not
+        self.evicted = 0  # values dropped to make room for others
         self._kept: OrderedDict[str, tuple[V, int, str]] = OrderedDict()
         self._tagged: dict[str, set[str]] = {}
 
@@ -46,6 +47,7 @@ class Memory(Generic[V]):
         self._bytes += size
         while self._bytes > self._bound:
             self.delete(next(iter(self._kept)))
+            self.evicted += 1
 
     def delete(self, key: str) -> None:
         kept = self._kept.pop(key, None)
@@ -72,6 +74,10 @@ class Memory(Generic[V]):
         self._kept.clear()
         self._tagged.clear()
         self._bytes = 0
+
+    @property
+    def bound(self) -> int:
+        return self._bound
 
     @property
     def bytes(self) -> int:

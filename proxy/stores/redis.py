@@ -21,9 +21,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from proxy.model import Health, Selection, State
+from proxy.rules.breaker import Breaker
 from proxy.stores import connection, envelope, selecting
-from proxy.stores.base import Observer
-from proxy.stores.breaker import Breaker
+from proxy.stores.base import Observer, Volume
 from proxy.stores.faults import Faults
 
 T = TypeVar("T")
@@ -47,9 +47,11 @@ class RedisStore:
         self._tags = f"{prefix}tag{envelope.VERSION}:"
         self._name = name
         self._faults = Faults(name, observer)
-        self._breaker = Breaker(clock)
+        self._breaker = Breaker()
+        self._clock = clock
         self._slots = asyncio.Semaphore(connection.CONNECTIONS // 2)
         self._flying: set[asyncio.Task[object]] = set()
+        self.errors = 0  # commands that the server failed or did not answer
 
     @classmethod
     def opened(
@@ -142,11 +144,26 @@ class RedisStore:
     async def health(self) -> Health:
         """Degraded, never failed: without it each process goes on by itself."""
         detail = self._faults.detail
-        if self._breaker.admits():
+        if self._breaker.admits(self._clock()):
             await self._attempt("ping", lambda: self.client.ping(), None, insist=True)
             detail = self._faults.detail
         where = connection.where(self.client)
         return Health(self._name, State.DEGRADED if detail else State.OK, detail and f"{where}: {detail}")
+
+    async def held(self) -> Volume:
+        """The server's own figures, of everything in its database, ours or not: to count our keys it would have to
+        go through all of them."""
+
+        async def held() -> Volume:
+            entries, info = await self.client.dbsize(), await self.client.info("memory")
+            return Volume(int(entries), int(info["used_memory"]), int(info.get("maxmemory", 0)) or None)
+
+        return await self._attempt("volume", held, Volume())
+
+    @property
+    def evicted(self) -> int:
+        """None by us: the server evicts by its own policy."""
+        return 0
 
     async def aclose(self) -> None:
         if self._flying:
@@ -157,7 +174,7 @@ class RedisStore:
             self._faults.failed("close", type(error).__name__, type(error).__name__)
 
     async def _attempt(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, *, insist: bool = False) -> T:
-        if not insist and self._breaker.rests():
+        if not insist and self._breaker.rest(self._clock()) > 0:
             return failed
         # A command that is cancelled between its request and its answer costs its connection, so it flies
         # on where its caller leaves.
@@ -169,7 +186,7 @@ class RedisStore:
     async def _tried(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, insist: bool) -> T:
         # A crowd waits here rather than for a connection: that wait ends in the same error as a dead server.
         async with self._slots:
-            if not insist and not self._breaker.admits():
+            if not insist and not self._breaker.admits(self._clock()):
                 return failed
             return await self._asked(doing, do, failed)
 
@@ -177,12 +194,13 @@ class RedisStore:
         try:
             result = await do()
         except _FAULTS as error:
+            self.errors += 1
             detail = connection.told(self.client, error)
             if isinstance(error, ResponseError | UnicodeError):
                 self._breaker.succeeded()  # it refuses (read-only, out of memory), but it is there
                 self._faults.failed(doing, type(error).__name__, detail)
             else:
-                self._breaker.failed()
+                self._breaker.failed(self._clock())
                 self._faults.failed(_REACHING, type(error).__name__, detail)
             return failed
         self._breaker.succeeded()

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from proxy.model import Head, Headers, Host
+from proxy.rules.bucket import Urgency
+
+THROTTLED, FAILING = "throttled", "stale-if-error"
+"""Why an answer will not be there soon: `detail` of Cache-Status for the copy that is served instead."""
+
+
+_RANK = tuple(Urgency)
+
+
+class Need:
+    """For whom a request is made. It may become more urgent while the request is under way, when somebody joins.
+
+    `doubted` becomes true when the answer will not be there soon, so that whoever has something else to serve need
+    not wait for it; its result says why, as the `detail` of Cache-Status.
+    """
+
+    __slots__ = ("_doubted", "urgency")
+
+    def __init__(self, urgency: Urgency = Urgency.CLIENT) -> None:
+        self.urgency = urgency
+        self._doubted: asyncio.Future[str] | None = None
+
+    def raise_to(self, urgency: Urgency) -> None:
+        """Somebody has joined it. It becomes no less urgent, and nobody else's than it was."""
+        if self.urgency is not Urgency.CALLER and _RANK.index(urgency) > _RANK.index(self.urgency):
+            self.urgency = urgency
+
+    @property
+    def doubted(self) -> asyncio.Future[str]:
+        if self._doubted is None:
+            self._doubted = asyncio.get_running_loop().create_future()
+        return self._doubted
+
+    def doubt(self, why: str) -> None:
+        if not self.doubted.done():
+            self.doubted.set_result(why)
+
 
 Interim = Callable[[int, Headers], None]
 """Is told of each interim answer (1xx) but 100 and 101, before the final one."""
@@ -18,8 +56,9 @@ class Ask:
 
     `headers` go out as they are (plus Host); `body` is streamed, None for none. `patience` is how many seconds
     may pass without a byte, None for the setting `upstream.read_timeout`. `straight`: its client is at the other
-    end of the exchange and may dawdle, so it takes no connection from those that everybody shares. `interim`: that
-    client's ear for interim answers; other exchanges have none.
+    end of the exchange and may dawdle, so it takes no connection from those that everybody shares. `need`: for whom
+    it is made; what goes in its caller's name waits for nothing and speaks for nobody else. `interim`: the client's
+    ear for interim answers, where it is straight. `endpoint`: the row on whose behalf it is sent, for the books.
     """
 
     host: Host
@@ -29,7 +68,9 @@ class Ask:
     body: AsyncIterator[bytes] | None = None
     patience: float | None = None
     straight: bool = False
+    need: Need = field(default_factory=Need, compare=False)
     interim: Interim | None = None
+    endpoint: str = ""
 
 
 class Answer(Protocol):
@@ -52,7 +93,8 @@ class Upstream(Protocol):
     async def send(self, ask: Ask) -> Answer:
         """Send one request; return when the head of the answer is there. Redirects are not followed.
 
-        Raises `Faulty` (refused, reset, garbage), `Late` (no connection, no byte), `Offline` (may not ask).
+        Raises `Faulty` (refused, reset, garbage), `Late` (no connection, no byte), `Down` (it fails again and again),
+        `Throttled` (not now) or `Offline` (never).
         """
         ...
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 from proxy.errors import Busy, UpstreamError
-from proxy.model import Health, Host, State
+from proxy.model import Host
 from proxy.upstream.base import Answer, Ask, Upstream
 
 
@@ -31,11 +29,6 @@ class WatchedUpstream:
     async def aclose(self) -> None:
         await self._inner.aclose()
 
-    def checks(self) -> list[Awaitable[Health]]:
-        """One line a host; degraded from the first failure until the next success."""
-        return [self._health(host) for host in Host]
-
-    async def _health(self, host: Host) -> Health:
-        fault = self._faults.get(host)
-        name = f"upstream {host.value}"
-        return Health(name, State.OK) if fault is None else Health(name, State.DEGRADED, fault)
+    def fault(self, host: Host) -> str | None:
+        """What is wrong with a host: from the first failure until the next success."""
+        return self._faults.get(host)

@@ -10,6 +10,7 @@ from typing import Any
 
 from proxy.engine.purging import Purging
 from proxy.errors import Error, Refused
+from proxy.metrics.telling import Telling
 from proxy.model import Headers, Health, Selection, State
 from proxy.rules import headers, names
 from proxy.rules.endpoints import BY_NAME
@@ -41,6 +42,30 @@ class Readyz:
         ready = not self._draining() and any(health.state is not State.FAILED for health in healths)
         text = "".join(f"{each.name}: {each.state} {each.detail}".rstrip() + "\n" for each in healths)
         await Client(scope, receive, send).whole(200 if ready else 503, _TEXT, text.encode())
+
+
+class Metrics:
+    """The metrics of the whole process group, for Prometheus."""
+
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accept = headers.value(tuple(scope["headers"]), b"accept") or b""
+        text, content_type = await self._telling.metrics(accept.decode("latin-1"))
+        fields = ((b"content-type", content_type.encode("ascii")), (b"cache-control", b"no-store"))
+        await Client(scope, receive, send).whole(200, fields, text)
+
+
+class Stats:
+    """What was saved and what is stored, as `crates-proxy stats --json` prints it."""
+
+    def __init__(self, telling: Telling) -> None:
+        self._telling = telling
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stats = await self._telling.stats()
+        await Client(scope, receive, send).whole(200, _JSON, json.dumps(stats).encode())
 
 
 class Purge:

@@ -6,21 +6,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 from starlette.routing import Mount, Route, Router
 
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
+from proxy.metrics.counting import Counters
 from proxy.model import Health
-from proxy.rules import verdicts
+from proxy.rules import secrets, verdicts
 from proxy.rules.clients import Networks
+from proxy.rules.labels import Labels
 from proxy.server.fast import SHORTCUT, Shortcut
 from proxy.settings import Settings
 from proxy.web.access import Access
-from proxy.web.admin import Healthz, Purge, Readyz
+from proxy.web.admin import Healthz, Metrics, Purge, Readyz, Stats
 from proxy.web.dispatch import Dispatch, Site
+from proxy.web.edge import SEEN, Edge, Ended, Seen, request_id
 from proxy.web.hits import Hits
 from proxy.web.messages import Client, Message, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
@@ -34,12 +37,18 @@ _HEADS = 16
 class App:
     """An ASGI application that opens the proxy when the server starts and closes it when it stops."""
 
-    def __init__(self, settings: Settings, directory: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: Settings, directory: Path, clock: wiring.Clock = time.time, reach: wiring.Reach | None = None
+    ) -> None:
+        """`clock` and `reach` as `wiring.opened` takes them."""
         self._settings = settings
         self._clock = clock
+        self._reach = reach
         self._directory = directory
         self._draining = False
         self._hits: Hits | None = None
+        self._labels = Labels.of(settings.stats.client_header, settings.stats.clients)
+        self._ended: Ended = lambda scope, seen, seconds: None
         self._access = Access(
             trusted=Networks.of(settings.server.trusted_proxies), allowed=Networks.of(settings.access.networks)
         )
@@ -50,25 +59,36 @@ class App:
         if scope["type"] != "http":
             await self._router(scope, receive, send)
             return
+        seen = scope[SEEN] = Seen()
+        begun = time.perf_counter()
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._ended(scope, seen, time.perf_counter() - begun)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = Client(scope, receive, send)
         try:
             if self._hits is None or not await self._hits.sent(client):
-                await self._answer(client, scope, receive, send)
+                await self._routed(client, scope, receive, send)
         except Exception:
-            log.exception("a request failed inside this proxy")
+            name = request_id(scope)
+            fields = {"request": name, "method": scope["method"], "path": secrets.path(client.seen.path)}
+            log.exception("a request failed inside this proxy", extra={"event": fields})
             if client.started:
                 client.abort()
             else:
-                failed = Error("this proxy failed on that request; its log says how")
+                failed = Error(f"this proxy failed on that request; its log says how, of request {name}")
                 await client.error(failed, verdicts.refused(failed))
 
-    async def _answer(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _routed(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
             request = self._access.seen(Request.of(scope), scope)
         except Refused as error:
             await client.error(error, verdicts.refused(error))
             return
+        client.seen.path, client.seen.client = request.path, request.client
         await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
 
     def drain(self) -> None:
@@ -77,10 +97,13 @@ class App:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: object) -> AsyncIterator[dict[str, Shortcut]]:
-        async with wiring.opened(self._settings, self._directory, self._clock) as proxy:
+        async with wiring.opened(self._settings, self._directory, self._clock, self._reach, serving=True) as proxy:
+            self._ended = self._edge(proxy.counters)
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
+                Route("/metrics", Metrics(proxy.telling)),
+                Route("/-/stats", Stats(proxy.telling)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
@@ -92,11 +115,17 @@ class App:
 
     def _state(self, proxy: wiring.Proxy) -> dict[str, Shortcut]:
         """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
-        come by here, to have its line in the log."""
-        if self._settings.log.access:
+        come by here, to have its line in the log or to be counted as its client's."""
+        if self._settings.log.access or self._labels.wanted:
             return {}
-        self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
-        return {SHORTCUT: Shortcut(self._hits, self._settings.cache.memory // _HEADS)}
+        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        proxy.counters.adopt(hits.tallies)
+        return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
+
+    def _edge(self, counters: Counters) -> Edge:
+        log = self._settings.log
+        told = logs.AccessLines(json_lines=log.format == "json") if log.access else None
+        return Edge(counters, self._labels, told, self._clock)
 
 
 def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:

@@ -13,7 +13,7 @@ from proxy.engine.downloads import Downloads
 from proxy.engine.passing import Passage, Passing, head_downstream
 from proxy.engine.transparent import Transparent
 from proxy.errors import ClientGone, Error, Refused
-from proxy.model import Host, Outcome
+from proxy.model import Host, Outcome, Verdict
 from proxy.rules import addresses, endpoints, keys, paths, sparse, verdicts
 from proxy.rules.endpoints import Endpoint, Kind, Override
 from proxy.rules.routes import Match
@@ -59,6 +59,7 @@ class Dispatch:
                 return
             match = request.match()
             row = match.endpoint
+            client.seen.endpoint = row.name
             await self._answer(client, request, match)
         except ClientGone:
             client.abort()
@@ -66,6 +67,7 @@ class Dispatch:
             if row is None or row.shielded:
                 await client.error(error, verdicts.refused(error))
             else:
+                client.seen.verdict = Verdict.PASS
                 always = "" if row.kind is Kind.TRANSPARENT else verdicts.BYPASS
                 await client.error(error, verdicts.refused(error, always), b"PASS")
 
@@ -96,6 +98,7 @@ class Dispatch:
         wish = request.wish
         read = keys.read(match, chosen, no_cache=wish.no_cache, only_if_cached=wish.only_if_cached)
         found = await self._answers.get(read)
+        client.seen.verdict, client.seen.collapsed = found.verdict, found.collapsed
         base = self._base(request) if row.name in answering.OWN_ADDRESSES else None
         await answering.outcome(client, request, row, found, origins=self._site.origins, base=base)
 
@@ -113,10 +116,12 @@ class Dispatch:
             whole=request.wants_part,
             only_if_cached=request.wish.only_if_cached,
         )
+        client.seen.verdict, client.seen.collapsed = found.verdict, found.collapsed
         await answering.download(client, request, found, self._downloads, by_checksum=sha256 is not None)
 
     async def _url(self, client: Client, request: Request, target: str) -> None:
         """Where crates.io would name its static host, name this proxy; nobody upstream need be asked for that."""
+        client.seen.verdict = Verdict.HIT
         body = json.dumps({"url": f"{self._base(request)}/files{target}"}, separators=(",", ":")).encode()
         await answering.made(client, request, body, (b"vary", b"accept"))
 
@@ -124,6 +129,7 @@ class Dispatch:
         read = keys.read(match, endpoints.Policy())
         found = await self._transparent.get(read, _passage(client, request, match), request.wish)
         if isinstance(found, Outcome):
+            client.seen.verdict, client.seen.collapsed = found.verdict, found.collapsed
             fields = tuple(self._redirected(request, item) for item in found.entry.headers)
             found = replace(found, entry=replace(found.entry, headers=fields))
             await answering.outcome(client, request, match.endpoint, found, origins={}, base=None)
@@ -131,6 +137,7 @@ class Dispatch:
             await self._passed(client, request, found.answer, found.forwarded)
 
     async def _passed(self, client: Client, request: Request, answer: Answer, forwarded: str = verdicts.BYPASS) -> None:
+        client.seen.verdict = Verdict.PASS
         try:
             head = head_downstream(answer.head)
             fields = tuple(self._redirected(request, item) for item in head.headers)

@@ -174,9 +174,10 @@ class Hits:
         of it need not be read again."""
         wanted: Wanted | None = client.scope.get(fast.WANTED)
         found = self._downloads.opened(wanted.key) if wanted is not None and wanted.tarball else None
-        if found is None:
+        if wanted is None or found is None:
             return False
         scope = client.scope
+        client.seen.endpoint, client.seen.verdict, client.seen.path = wanted.row.name, found.verdict, scope["path"]
         request = Request(scope["method"], scope["scheme"], scope["path"], (), tuple(scope["headers"]))
         await answering.download(client, request, found, self._downloads, by_checksum=True)
         return True

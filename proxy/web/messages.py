@@ -15,6 +15,7 @@ from proxy.model import Headers
 from proxy.rules import directives
 from proxy.rules import headers as headers_
 from proxy.stores.base import Bytes
+from proxy.web.edge import SEEN, Seen
 
 log = logging.getLogger("proxy")
 
@@ -38,6 +39,7 @@ class Client:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.started = False
+        self.seen: Seen = scope.get(SEEN) or Seen()
         self._receive = receive
         self._send = send
 
@@ -59,6 +61,7 @@ class Client:
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer whose body is at hand. To HEAD its length alone is told."""
         await self._start(status, measured(headers, body))
+        self.seen.size += 0 if self.head_only else len(body)
         await self._send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
     async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[Bytes]) -> None:
@@ -69,6 +72,7 @@ class Client:
             async with contextlib.aclosing(pieces):
                 sent = 0
                 async for piece in pieces:
+                    self.seen.size += len(piece)
                     await self._send({"type": "http.response.body", "body": piece, "more_body": True})
                     if gone():
                         return
@@ -107,6 +111,7 @@ class Client:
 
     async def _start(self, status: int, headers: Headers) -> None:
         self.started = True
+        self.seen.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": sent(status, headers)})
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 START_WITHIN = 15.0
 STOP_WITHIN = 15.0
 
-_SERVING = re.compile(r"crates-proxy: serving on (http://\S+)")
+_SERVING = re.compile(r"crates-proxy: serving on (http://[^\s\"]+)")
 
 
 def until(ready: Callable[[], bool], within: float) -> bool:
@@ -53,6 +53,9 @@ class Proxy:
             "CRATES_PROXY_CACHE__DIR": str(self.cache),
             "CRATES_PROXY_REDIS__PREFIX": self.prefix,
             "CRATES_PROXY_UPSTREAM__CONTACT": "e2e@example.com",
+            "CRATES_PROXY_UPSTREAM__REQUESTS_PER_SECOND": "1000",
+            "CRATES_PROXY_UPSTREAM__BURST": "1000",
+            "CRATES_PROXY_UPSTREAM__WINDOW_REQUESTS": "1000000",
             **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,14 +196,15 @@ def test_a_running_server_sees_what_was_imported(
 ) -> None:
     file = str(warmed.home / "cache.tar.zst")
     assert ran("export", file, settings=warmed.settings, home=warmed.home).returncode == 0
-    # There the index knows nothing of the newest leaf, and that is in the memory of both workers.
-    old = warmed.upstream.registry.package("leaf")
-    assert old is not None
-    settings = {**warmed.settings, **store, "CRATES_PROXY_SERVER__WORKERS": "2", "CRATES_PROXY_CACHE__DIR": ""}
-    settings.pop("CRATES_PROXY_CACHE__DIR")
-    with harness.proxy(
-        tmp_path / "running", {**settings, "CRATES_PROXY_ENDPOINTS__INDEX__NEGATIVE_TTL": "1h"}
-    ) as proxy:
+    settings = {
+        **warmed.upstream.settings_env(),
+        **store,
+        "CRATES_PROXY_SERVER__WORKERS": "2",
+        "CRATES_PROXY_ENDPOINTS__INDEX__TTL": "1h",
+        "CRATES_PROXY_ENDPOINTS__INDEX__NEGATIVE_TTL": "1h",
+    }
+    with harness.proxy(tmp_path / "running", settings) as proxy:
+        # That there is no such crate is in the memory of both workers, and would be for an hour.
         warmed.upstream.fault("index GET", faults.Status(404))
         path = proxy.url + "/index/le/af/leaf"
         assert until(lambda: {httpx.get(path, trust_env=False).status_code for _ in range(8)} == {404}, 10)
@@ -244,6 +246,36 @@ def test_check_reads_every_byte(warmed: Warmed) -> None:
     out = ran("export", str(warmed.home / "x"), settings=warmed.settings, home=warmed.home)
     assert out.returncode == 1 and "tree 1.0.0: tarball: its bytes are damaged" in out.stderr
     assert "9 tarballs" in out.stderr
+
+
+def in_format(number: int, lock: str) -> str:
+    """A lock file of cargo's format 4 in an older one, with a package from git besides."""
+    git = '\n[[package]]\nname = "forked"\nversion = "1.0.0"\nsource = "git+https://example.org/forked#0123456789"\n'
+    if number > 2:
+        return lock.replace("version = 4", f"version = {number}", 1) + git
+    lines = [line for line in lock.splitlines() if not line.startswith("version = 4")]
+    if number == 2:
+        return "\n".join(lines) + git
+    sums = [
+        f'"checksum {each["name"]} {each["version"]} ({each["source"]})" = "{each["checksum"]}"'
+        for each in tomllib.loads(lock)["package"]
+        if "source" in each
+    ]
+    bare = [line for line in lines if not line.startswith("checksum = ")]
+    return "\n".join([*bare, git, "[metadata]", *sums])
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_lock_files_of_every_format_are_read(number: int, warmed: Warmed) -> None:
+    text = in_format(number, Path(warmed.lock).read_text())
+    done = ran("check", "-", settings=warmed.settings, home=warmed.home, stdin=text)
+    assert (done.returncode, done.stdout) == (0, "all there: 10 packages build from this cache alone\n"), done.stderr
+    assert done.stderr == "left out, since they come from git or another registry: forked\n"
+    wrong = text.replace(warmed.upstream.registry.release("tree", "1.0.0").line["cksum"], "0" * 64)
+    done = ran("check", "-", settings=warmed.settings, home=warmed.home, stdin=wrong)
+    assert done.returncode == 1
+    assert "tree 1.0.0: index: the stored one gives this version the checksum" in done.stderr
+    assert "tree 1.0.0: tarball: it is not stored" in done.stderr
 
 
 def test_arguments_that_cannot_be_are_told(tmp_path: Path) -> None:

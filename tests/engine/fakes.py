@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 from proxy.fleet.base import Lease, Told, deaf
-from proxy.model import Head, Health, Invalidation, State
+from proxy.model import Head, Health, Invalidation, Selection, State
 from proxy.upstream.base import Ask
 
 
@@ -33,6 +33,38 @@ class FakeUpstream:
     async def send(self, ask: Ask) -> FakeAnswer:
         self.asked += 1
         return self.answer
+
+    async def aclose(self) -> None:
+        pass
+
+
+class DictStore:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    async def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
+        self.values[key] = value
+
+    async def delete(self, key: str) -> None:
+        self.values.pop(key, None)
+
+    async def purge(self, selection: Selection) -> int:
+        return 0
+
+    async def count(self, selection: Selection) -> int:
+        return 0
+
+    async def keys(self) -> AsyncIterator[str]:
+        for key in sorted(self.values):
+            yield key
+
+    async def health(self) -> Health:
+        return Health("dict", State.OK)
 
     async def aclose(self) -> None:
         pass

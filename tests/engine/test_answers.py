@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes
 from proxy.engine.copies import Copies, Hot
-from proxy.model import Health, Invalidation, Selection, State, Verdict
+from proxy.engine.renewing import Renewing
+from proxy.model import Invalidation, Selection, Verdict
 from proxy.rules import endpoints, keys, routes
-from proxy.rules.endpoints import Kind
+from proxy.rules.endpoints import Kind, Policy
 from proxy.stores.memory import Memory
 from proxy.upstream.base import Answer, Ask
-from tests.engine.fakes import FakeFleet, FakeUpstream
+from tests.engine.fakes import DictStore, FakeFleet, FakeUpstream
 
 pytestmark = pytest.mark.anyio
 
 PATH = "/api/v1/crates/leaf/1.0.0/dependencies"
 
 
-class SlowStore:
-    """A store in memory; `meanwhile` happens while a value of an entry is being read."""
+class SlowStore(DictStore):
+    """`meanwhile` happens while a value of an entry is being read."""
 
     def __init__(self) -> None:
-        self.values: dict[str, bytes] = {}
+        super().__init__()
         self.meanwhile: list[Invalidation] = []
         self.hear: list[Changes] = []
 
@@ -33,29 +32,7 @@ class SlowStore:
         if key.startswith("dependencies "):
             for invalidation in self.meanwhile:
                 self.hear[0].hear(invalidation)
-        return self.values.get(key)
-
-    async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
-        self.values[key] = value
-
-    async def delete(self, key: str) -> None:
-        self.values.pop(key, None)
-
-    async def purge(self, selection: Selection) -> int:
-        return 0
-
-    async def count(self, selection: Selection) -> int:
-        return 0
-
-    async def keys(self) -> AsyncIterator[str]:
-        for key in sorted(self.values):
-            yield key
-
-    async def health(self) -> Health:
-        return Health("slow", State.OK)
-
-    async def aclose(self) -> None:
-        pass
+        return await super().get(key)
 
 
 @pytest.mark.parametrize("soft", [True, False])
@@ -68,10 +45,12 @@ async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> N
     copies = Copies(
         memory=memory, negatives=negatives, stores={Kind.JSON: store}, keep={Kind.JSON: None}, changes=changes
     )
+    never = Renewing(index=lambda read: answers.get(read), index_policy=Policy(), ceiling=0.0, clock=lambda: now[0])
     answers = Answers(
         copies=copies,
         upstream=upstream,
         fleet=FakeFleet(),
+        renewing=never,
         clock=lambda: now[0],
         observe=lambda what, happened: None,
         stale_after=2.0,

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.engine.inventory import Wanted
 from proxy.model import Selection
+from proxy.stores.base import Bytes as Piece
 from proxy.stores.zstandard import Packed, Unpacked
 from tests.archives import NOW, Bytes, gzipped, index, packed, tarball
 from tests.engine.test_importing import answer, imported, lacking, machine
@@ -30,7 +31,7 @@ class Written:
     def __init__(self) -> None:
         self.data = bytearray()
 
-    async def write(self, data: bytes | bytearray) -> None:
+    async def write(self, data: Piece) -> None:
         self.data += data
 
 

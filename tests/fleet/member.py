@@ -1,7 +1,7 @@
 """A member of a fleet in a process of its own: `python -m tests.fleet.member KIND WHERE`.
 
-It announces each crate that it reads, does what an order in JSON says about a lease, and writes a line of JSON for
-everything that happens to it.
+It announces each crate that it reads, does what an order in JSON says about a lease or the budget, and writes a line
+of JSON for everything that happens to it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 
 import uvloop
 
-from proxy.fleet.base import Fleet, Lease, Listener, Lost
+from proxy.fleet.base import Fleet, Lease, Listener, Lost, Turn
 from proxy.fleet.local import LocalFleet
 from proxy.fleet.redis import RedisFleet
 from proxy.model import Invalidation, Selection
+from proxy.rules.bucket import Urgency
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,7 +34,7 @@ def of(crate: str, soft: bool = True) -> Invalidation:
     return Invalidation(Selection(crate=crate), soft, 1700000000.25)
 
 
-async def opened(kind: str, where: str, hear: Listener, lost: Lost) -> Fleet:
+async def opened(kind: str, where: str, hear: Listener, lost: Lost) -> LocalFleet | RedisFleet:
     match kind:
         case "local":
             return await LocalFleet.opened(Path(where), hear, lost)
@@ -101,7 +102,14 @@ async def main(kind: str, where: str) -> None:
     leasing = Leasing(fleet, say)
     while crate := (await orders.readline()).decode().strip():
         if crate.startswith("{"):
-            leasing.obey(json.loads(crate))
+            order = json.loads(crate)
+            if order["do"] == "book":
+                turns = [await fleet.budget.book(Urgency.CLIENT) for _ in range(order["times"])]
+                say("booked", waits=[turn.wait if isinstance(turn, Turn) else None for turn in turns])
+            elif order["do"] == "standing":
+                say("standing", recent=(await fleet.budget.standing()).recent)
+            else:
+                leasing.obey(order)
             continue
         begun = time.monotonic()
         await fleet.announce(of(crate))
@@ -136,6 +144,13 @@ class Member:
 
     def tell(self, name: str, word: str) -> None:
         self.announce(json.dumps({"do": "tell", "name": name, "word": word}))
+
+    def book(self, times: int) -> None:
+        """Book so many requests to the API."""
+        self.announce(json.dumps({"do": "book", "times": times}))
+
+    def standing(self) -> None:
+        self.announce(json.dumps({"do": "standing"}))
 
     def cancel(self, name: str) -> None:
         self.announce(json.dumps({"do": "cancel", "name": name}))

@@ -182,7 +182,9 @@ async def test_members_ignore_what_they_do_not_know(tmp_path: Path) -> None:
         )
         fields = {"crate": "a", "endpoint": None, "soft": False, "at": 2}
         writer.write(json.dumps({"v": 1, "kind": "invalidation", "id": 3, **fields}).encode() + b"\n")
-        told.append(await reader.readline())
+        while b'"recall"' in (line := await reader.readline()):
+            pass  # what it remembers of the counters
+        told.append(line)
         writer.close()
         await writer.wait_closed()
 

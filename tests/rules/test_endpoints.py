@@ -176,6 +176,10 @@ def test_a_row_whose_answer_echoes_the_spelling_does_not_fold_names(name: str) -
     assert not BY_NAME[name].folded
 
 
+def test_the_index_decides_about_what_changes_with_it_and_nothing_else() -> None:
+    assert [row.name for row in TABLE if row.renewable] == ["crate", "versions", "version", "dependencies"]
+
+
 @pytest.mark.parametrize("path", ["/", "/crates/foo", "/api/v1", "/files", "/index", "/healthz"])
 def test_a_path_outside_the_table_is_nobodys(path: str) -> None:
     with pytest.raises(Refused) as caught:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.model import Entry, Head, Headers
+from proxy.model import Entry, Head, Headers, Witness
 from proxy.rules import directives, freshness
 from proxy.rules.endpoints import Policy
 from proxy.rules.freshness import Decision
@@ -82,6 +82,9 @@ FORCED: list[tuple[float, Policy, Decision]] = [
     (70.0, OURS, REVALIDATE),
     (9.5, Policy(ttl=5.0, stale_while_revalidate=30.0), STALE_WHILE_REVALIDATE),
 ]
+
+# The index vouched for it a second ago, the API was asked so long ago: a client's no-cache wants the API.
+FORCED_ALTHOUGH_RENEWED: list[tuple[float, Decision]] = [(9.5, FRESH), (10.0, REVALIDATE), (3600.0, REVALIDATE)]
 
 # Entry, policy, seconds since it was fetched, when a change was -> may it be served because upstream failed?
 ON_ERROR: list[tuple[Entry, Policy, float, float, bool]] = [
@@ -181,6 +184,14 @@ def test_what_is_not_stored_is_absent() -> None:
 @pytest.mark.parametrize(("age", "policy", "decision"), FORCED)
 def test_a_clients_no_cache_is_honoured_within_bounds(age: float, policy: Policy, decision: Decision) -> None:
     assert freshness.decide(ENTRY, policy, after(age), no_cache=True) is decision
+
+
+@pytest.mark.parametrize(("ago", "expected"), FORCED_ALTHOUGH_RENEWED)
+def test_what_the_index_vouched_for_is_not_what_an_insisting_client_wants(ago: float, expected: Decision) -> None:
+    now = after(7200.0)
+    renewed = replace(ENTRY, responded_at=now - 1.0, witness=Witness("le/af/leaf", "v", now - ago))
+    assert freshness.decide(renewed, OURS, now, no_cache=True) is expected
+    assert freshness.decide(renewed, OURS, now) is FRESH
 
 
 @pytest.mark.parametrize(("entry", "policy", "age", "changed", "expected"), ON_ERROR)

@@ -84,6 +84,13 @@ def test_a_read_carries_what_decides_about_it() -> None:
     )
 
 
+@pytest.mark.parametrize("target", ["/api/v1/crates/Serde_JSON", "/api/v1/crates/Serde_JSON/1.0.0/dependencies"])
+def test_a_read_remembers_how_its_client_spells_the_name(target: str) -> None:
+    assert read(target).name == "Serde_JSON"
+    assert read(target) == read(target.replace("Serde_JSON", "serde-json"))
+    assert read("/api/v1/crates").name == read("/index/se/rd/serde_json").name == ""
+
+
 @pytest.mark.parametrize("name", ["a", "ab", "foo", "Serde_JSON"])
 def test_an_index_file_that_this_proxy_wants_has_the_key_of_a_clients_read(name: str) -> None:
     own = keys.index_read(sparse.path(name))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import Declined, Error, Faulty, Late, Offline, Refused, UpstreamError
+from proxy.errors import Declined, Down, Error, Faulty, Late, Offline, Refused, Throttled, UpstreamError
 from proxy.model import Entry, Outcome, Verdict
-from proxy.rules import verdicts
+from proxy.rules import renewal, verdicts
 
 ENTRY = Entry("key", 200, (), b"", '"a"', 0.0, 0.0)
 HIT = Outcome(Verdict.HIT, ENTRY, fresh_for=40.0, age=20.0)
@@ -40,6 +40,7 @@ CACHE_STATUS: list[tuple[Outcome, str]] = [
     (replace(MISS, forwarded="stale"), "fwd=stale; stored"),
     (REVALIDATED, "fwd=stale; fwd-status=304"),
     (replace(REVALIDATED, collapsed=True), "fwd=stale; fwd-status=304; collapsed"),
+    (replace(REVALIDATED, forwarded_status=None, detail=renewal.DETAIL), "fwd=stale; detail=index-unchanged"),
 ]
 
 # Verdict, collapsed, stored -> Cache-Status of a tarball.
@@ -75,6 +76,8 @@ REFUSED: list[tuple[Error, str]] = [
     (Refused("no"), ""),
     (Error("no"), ""),
     (Offline("no"), "detail=offline"),
+    (Throttled("not now"), "detail=throttled"),
+    (Down("it fails"), ""),
     (Late("no"), "fwd=uri-miss"),
     (Faulty("no"), "fwd=uri-miss"),
     (answered(Faulty("no"), 503), "fwd=uri-miss; fwd-status=503"),

@@ -28,6 +28,7 @@ def test_healthz_touches_nothing(proxy: Proxied, upstream: Upstream) -> None:
 
 def test_readyz_tells_of_each_component_and_a_dead_upstream_only_degrades(proxy: Proxied, upstream: Upstream) -> None:
     lines = dict(line.split(": ", 1) for line in proxy.get("/readyz").text.splitlines())
+    assert lines.pop("budget") == "ok 1000 requests to the API could go now, 0 went in the last 10 minutes"
     assert lines == dict.fromkeys(
         ("json", "index", "tarballs", "fleet", "upstream api", "upstream index", "upstream static"), "ok"
     )

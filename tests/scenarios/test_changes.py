@@ -189,7 +189,7 @@ def test_public_reads_carry_nothing_of_the_client(proxy: Proxied, upstream: Upst
     assert answer.status_code == 200
     (asked,) = upstream.asked()
     sent = {name for name, _ in asked.headers}
-    assert sent == {"host", "user-agent", "accept", "accept-encoding"}
+    assert sent == {"host", "via", "user-agent", "accept", "accept-encoding"}
     assert asked.header("user-agent").startswith("crates-proxy/")
 
 

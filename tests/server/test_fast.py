@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from proxy.server import fast
+from proxy.server import fast, guard
 from proxy.server.fast import SHORTCUT, Fast, Shortcut
 from tests.server.raw import OFFER, Message, Receive, Send, answers
 from tests.server.test_protocol import Wire, turns
@@ -83,7 +83,9 @@ def connected(
     config = uvicorn.Config(with_app, http=Fast, ws="none", log_config=None, proxy_headers=False, **options)
     config.load()
     wire = wire or Wire()
-    protocol = Fast(config, ServerState(), {SHORTCUT: Shortcut(shelf, bound)} if shelf is not None else {})
+    guarded: type[Fast] = guard.bound(Fast, guard.Limits())
+    state = {SHORTCUT: Shortcut(shelf, bound)} if shelf is not None else {}
+    protocol = guarded(config, ServerState(), state)
     wire.protocol = protocol
     protocol.connection_made(wire)
     return protocol, wire
@@ -116,7 +118,7 @@ def get(path: bytes = b"/hot", fields: bytes = b"", version: bytes = b"1.1", met
 
 
 CLOSE = b"Connection: close\r\n"
-PUT = b"PUT /p HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+PUT = b"PUT /p HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
 LAST = get(b"/last", CLOSE)
 
 # What is sent, and how often the shelf answers it.

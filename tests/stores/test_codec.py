@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.model import Coded, Entry, Terms
+from proxy.model import Coded, Entry, Terms, Witness
 from proxy.stores import codec
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12).map(str.encode)
@@ -25,12 +25,26 @@ ENTRIES = st.builds(
     validated=st.booleans(),
     terms=st.builds(Terms, TIMES, st.none() | TIMES, st.booleans(), st.booleans(), st.just(("accept",)), st.text()),
     gzip=st.none() | st.builds(Coded, st.binary(max_size=100), st.text("abc", max_size=5)),
+    witness=st.none() | st.builds(Witness, st.text("abc/", max_size=9), st.text(max_size=20), TIMES),
+)
+
+OF_THE_FIRST_RELEASE = (
+    b"\x88\x00\x00\x00"
+    b'["crate /api/v1/crates/leaf",200,[["content-type","application/json"]],"\\"a\\"",1.0,2.0,0.0,null,false,null,'
+    b'[0.0,null,false,false,[],""]]{}'
 )
 
 
 @given(ENTRIES)
 def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
     assert codec.decoded(codec.encoded(entry)) == entry
+
+
+def test_an_entry_of_the_first_release_comes_back_without_a_witness() -> None:
+    fields = ((b"content-type", b"application/json"),)
+    entry = Entry("crate /api/v1/crates/leaf", 200, fields, b"{}", '"a"', 1.0, 2.0)
+    assert codec.decoded(OF_THE_FIRST_RELEASE) == entry
+    assert codec.encoded(entry) == OF_THE_FIRST_RELEASE, "so that the first release reads it too"
 
 
 @given(st.binary(max_size=300))

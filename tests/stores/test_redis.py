@@ -10,9 +10,9 @@ import pytest
 
 from proxy.errors import SettingsError
 from proxy.model import Selection, State
+from proxy.rules.breaker import PAUSE
 from proxy.stores import connection, envelope
 from proxy.stores.base import Observer
-from proxy.stores.breaker import PAUSE
 from proxy.stores.redis import MAX_VALUE, RedisStore
 from tests.redis_server import RedisServer, redis_server
 

@@ -50,7 +50,7 @@ def crate(call: Call) -> Reply:
     elif "default_version" in wanted:
         shown = [package.latest]
     words = package.latest.metadata
-    known = bodies.keywords(call.registry)
+    known = bodies.keywords(call.registry) if words["keywords"] else {}
     return answer(
         {
             "crate": bodies.crate(package, include=wanted, top="versions" in wanted),

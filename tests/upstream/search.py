@@ -23,7 +23,8 @@ def words(package: Package) -> set[str]:
 
 
 def fits(package: Package, query: str) -> bool:
-    text = f"{folded(package.name)} {package.latest.metadata['description'].lower()} {' '.join(words(package))}"
+    told = package.latest.metadata
+    text = f"{folded(package.name)} {told['description'].lower()} {' '.join(told['keywords'])}"
     return all(folded(word) in text for word in query.split())
 
 

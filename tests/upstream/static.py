@@ -14,6 +14,7 @@ from tests.upstream.wire import Reply, Request, http_date
 
 IMMUTABLE = "public,max-age=31536000,immutable"
 A_WEEK = "public,max-age=604800"
+ALWAYS_IN_FEED, IN_FEED = 3600.0, 100
 
 _DOWNLOAD = re.compile(r"/crates/([^/]+)/([^/]+)/download")
 _TARBALL = re.compile(r"/crates/([^/]+)/\1-([^/]+)\.crate")
@@ -28,7 +29,7 @@ def respond(site: Site, request: Request) -> Reply:
     with site.registry.lock:
         if path == "/rss/updates.xml":
             body, changed_at = (
-                feed(site.registry),
+                feed(site),
                 max((one.created_at for one in _newest(site.registry)), default=0.0),
             )
             return served(request, body, changed_at, "text/xml; charset=UTF-8")
@@ -56,26 +57,46 @@ def readme(release: Release) -> bytes:
 
 
 def _newest(registry: Registry) -> list[Release]:
+    """The newest hundred, or all of the last hour where those are more."""
     every = [release for package in registry.packages.values() for release in package.releases]
-    return sorted(every, key=lambda release: (release.created_at, release.id), reverse=True)[:100]
+    every.sort(key=lambda release: (release.created_at, release.id), reverse=True)
+    recent = [release for release in every if release.created_at > registry.clock() - ALWAYS_IN_FEED]
+    return recent if len(recent) >= IN_FEED else every[:IN_FEED]
 
 
-def feed(registry: Registry) -> bytes:
-    """RSS of the newest versions; it doesn't tell of yanks."""
+def feed(site: Site) -> bytes:
+    """RSS of the newest versions; it doesn't tell of yanks. Laid out as crates.io does it."""
     items = []
-    for release in _newest(registry):
+    for release in _newest(site.registry):
         name, num = escape(release.metadata["name"]), escape(release.num)
         link = f"https://crates.io/crates/{name}/{num}"
         date = http_date(release.created_at).replace("GMT", "+0000")
         items.append(
-            f"<item><title>New crate version published: {name} v{num}</title><link>{link}</link>"
-            f"<description>{escape(release.metadata['description'])}</description><guid>{link}</guid>"
-            f"<pubDate>{date}</pubDate><crates:name>{name}</crates:name><crates:version>{num}</crates:version></item>"
+            f"""
+        <item>
+            <title>New crate version published: {name} v{num}</title>
+            <link>{link}</link>
+            <description>{_text(release.metadata["description"])}</description>
+            <guid>{link}</guid>
+            <pubDate>{date}</pubDate>
+            <crates:name>{name}</crates:name>
+            <crates:version>{num}</crates:version>
+        </item>"""
         )
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>\n'
-        '<rss version="2.0" xmlns:atom="http://www.w3.org/2005/Atom" xmlns:crates="https://crates.io/"><channel>'
-        "<title>crates.io: recent updates</title><link>https://crates.io/</link>"
-        "<description>Recent version publishes on the crates.io package registry</description>"
-        f"<language>en</language>{''.join(items)}</channel></rss>"
-    ).encode()
+    return f"""\
+<?xml version="1.0" encoding="utf-8"?>
+<rss version="2.0" xmlns:atom="http://www.w3.org/2005/Atom" xmlns:crates="https://crates.io/">
+    <channel>
+        <title>crates.io: recent updates</title>
+        <link>https://crates.io/</link>
+        <description>Recent version publishes on the crates.io package registry</description>
+        <language>en</language>
+        <atom:link href="{site.static}/rss/updates.xml" rel="self" type="application/rss+xml"/>{"".join(items)}
+    </channel>
+</rss>
+""".encode()
+
+
+def _text(text: str) -> str:
+    """CDATA where there is something to escape, as crates.io writes it."""
+    return f"<![CDATA[{text.replace(']]>', ']]]]><![CDATA[>')}]]>" if escape(text, quote=False) != text else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 _NUMBER = r"(0|[1-9]\d*)"
@@ -17,6 +18,7 @@ def valid(text: str) -> bool:
     return _VERSION.fullmatch(text) is not None
 
 
+@functools.cache
 def rank(text: str) -> Rank:
     """Sorts versions; build metadata decides last, so that the order is total."""
     found = _VERSION.fullmatch(text)

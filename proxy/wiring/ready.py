@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from proxy.engine.answers import Answers
 from proxy.engine.depot import Depot
@@ -32,12 +33,14 @@ class Fleets:
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """`stored` is told the size of what was stored; it tells how many bytes had to make room for it."""
+    """`stored` is told the size of what was stored; it tells how many bytes had to make room for it. `directory`:
+    `cache.dir`."""
 
     index_policy: Policy
     stored: Callable[[int], Awaitable[int]]
     clock: Callable[[], float]
     observe: Observer
+    directory: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ def ready(settings: Settings, depot: Depot, fleets: Fleets, purging: Purging, pa
     return Ready(
         inventory=inventory,
         warming=warming,
-        exporting=Exporting(depot=depot, inventory=inventory),
+        exporting=Exporting(depot=depot, inventory=inventory, directory=common.directory),
         importing=Importing(
             depot=depot,
             inventory=inventory,

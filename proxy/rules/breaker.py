@@ -1,0 +1,39 @@
+"""When a dead server is left alone. It knows no server and no clock; `now` is an argument."""
+
+from __future__ import annotations
+
+FAILURES = 3
+PAUSE = 5.0
+
+
+class Breaker:
+    """After `FAILURES` in a row nothing is admitted for `PAUSE` seconds, then one probe at a time."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._until = 0.0
+
+    def is_open(self) -> bool:
+        """Did it fail until it was left alone, and has not been seen to work since?"""
+        return self._failures >= FAILURES
+
+    def rest(self, now: float) -> float:
+        """Seconds for which it is still being left alone; 0 where it may be asked. Asking this changes nothing."""
+        return max(0.0, self._until - now) if self.is_open() else 0.0
+
+    def admits(self, now: float) -> bool:
+        """May it be asked now? Who is told so after a pause is the probe, and others wait for its result.
+
+        A probe that never reports costs one more pause, not the server.
+        """
+        if self.rest(now) > 0:
+            return False
+        self._until = now + PAUSE
+        return True
+
+    def succeeded(self) -> None:
+        self._failures = 0
+
+    def failed(self, now: float) -> None:
+        self._failures += 1
+        self._until = now + PAUSE

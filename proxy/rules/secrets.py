@@ -1,0 +1,35 @@
+"""What of a path or a text may be written into a log. Pure.
+
+crates.io has secrets in paths (an invitation's, a mail address's), in queries of search pages none; whoever pastes
+a token anywhere else is protected by how tokens look.
+"""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+
+# crates.io's tokens: `cio` and 32 letters and digits, those of trusted publishing with `cio_tp_` before them.
+_TOKEN = re.compile(r"(?i)cio[a-z0-9_]{16,}")
+_CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",;]+")
+# A query of an API path; an index file and a tarball have none.
+_QUERY = re.compile(r"(/api/v1/[^\s?]*)\?[^\s`'\"]+")
+# Behind these words, as segments, the rest of a path is secret.
+_SECRET = frozenset(("accept", "confirm"))
+
+
+def path(canonical: str) -> str:
+    """A path without the secrets in it: of `…/accept/{token}` and `confirm/{email_token}` the end."""
+    segments = canonical.split("/")
+    for place, segment in enumerate(segments[:-1]):
+        if segment.lower() in _SECRET:
+            segments[place + 1 :] = [MASK]
+            break
+    return _TOKEN.sub(MASK, "/".join(segments))
+
+
+def text(line: str) -> str:
+    """A text without what looks like a token, like credentials or like the query of a client."""
+    line = _QUERY.sub(rf"\1?{MASK}", line)
+    return _TOKEN.sub(MASK, _CREDENTIALS.sub(rf"\1 {MASK}", line))

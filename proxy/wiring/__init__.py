@@ -1,0 +1,184 @@
+"""Builds everything, for `serve` and for every other command: the only package that names concrete classes.
+
+The order of the wrappers is told here, the parts by the modules beside it. Settings are unpacked in this package and
+go no further in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from proxy.engine.answers import Answers
+from proxy.engine.depot import Depot
+from proxy.engine.downloads import Downloads
+from proxy.engine.inventory import Inventory
+from proxy.engine.passing import Passing
+from proxy.engine.pinning import Pinned
+from proxy.engine.purging import Purging
+from proxy.engine.ready import Ready
+from proxy.engine.transparent import Transparent
+from proxy.fleet.base import Standing
+from proxy.logs import Calm
+from proxy.metrics.counting import Counters
+from proxy.metrics.metering import Metering
+from proxy.metrics.table import CHECKSUM_FAILURES
+from proxy.metrics.telling import Telling
+from proxy.model import Health
+from proxy.rules import endpoints
+from proxy.rules.endpoints import BY_NAME, Policy
+from proxy.settings import Settings
+from proxy.stores.base import Observer
+from proxy.stores.blobs import DiskBlobs
+from proxy.stores.limit import Limit
+from proxy.upstream.base import Upstream
+from proxy.upstream.offline import OfflineUpstream
+from proxy.wiring import answers as answers_
+from proxy.wiring import members, ready, stores
+from proxy.wiring.memory import Tiers
+from proxy.wiring.reach import Reach, origins, over_http, shielded
+from proxy.wiring.stores import Stores
+
+__all__ = ["Clock", "Proxy", "Reach", "opened", "origins", "over_http"]
+
+TIDY_EVERY = 30.0
+"""Seconds between two looks at what can wait: noting what was used last, keeping the cache under its size."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The engine, running: everything that a server or a command needs."""
+
+    answers: Answers
+    downloads: Downloads
+    passing: Passing
+    transparent: Transparent
+    purging: Purging
+    ready: Ready
+    counters: Counters
+    telling: Telling
+    stores: Callable[[], Sequence[Awaitable[Health]]]
+    upstream: Callable[[], Sequence[Awaitable[Health]]]
+    standing: Callable[[], Awaitable[Standing]]
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    settings: Settings, directory: Path, clock: Clock = time.time, reach: Reach | None = None, *, serving: bool = False
+) -> AsyncIterator[Proxy]:
+    """Open the stores in `directory` (`cache.dir`), join the fleet, and close everything in the end.
+
+    `clock` gives seconds since the epoch, `reach` the way to crates.io, which by default is HTTP. `serving`: do also
+    what is done for clients before they ask. Raises `SettingsError` where a setting cannot be put to use.
+    """
+    observe = Calm()
+    async with contextlib.AsyncExitStack() as stack:
+        kept = await stores.stores(settings, directory, clock, observe, stack)
+        tiers = Tiers.of(settings.cache.memory)
+        member = await members.member(settings, directory, kept, clock, tiers.all, stack)
+        counters, telling = await _metered(directory, kept, tiers, member, clock, observe, stack)
+        shield = shielded(settings, reach or over_http, member.budget, counters, clock, stack)
+        upstream: Upstream = OfflineUpstream() if settings.upstream.offline else shield
+        keep, changes = settings.cache.keep, member.changes
+        copies = tiers.copies(json=kept.json, index=kept.index, keep=keep, changes=changes)
+        inventory = Inventory(copies=copies, blobs=kept.blobs)
+        pinned = await ready.pinned(settings, inventory, observe)
+        limit = _limited(settings, kept, pinned, observe, stack)
+        index = _policy(settings, "index")
+        answers = answers_.answers(settings, copies, upstream, member.fleet, clock, observe, index, stack)
+        feeds = answers_.feeds(
+            settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
+        )
+        downloads = Downloads(
+            answers=answers,
+            blobs=kept.blobs,
+            at_hand=tiers.at_hand(kept.blobs),
+            fleet=member.machine,
+            upstream=upstream,
+            index_policy=index,
+            missing_ttl=_policy(settings, "download").negative_ttl,
+            largest=settings.cache.max_object,
+            clock=clock,
+            observe=observe,
+            stored=limit.keep,
+        )
+        stack.push_async_callback(downloads.aclose)
+        counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
+        passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
+        shelf = tiers.shelf(json=kept.json, keep=keep, changes=changes, clock=clock)
+        transparent = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
+        stack.push_async_callback(transparent.aclose)
+        parts = ready.Parts(answers, downloads, inventory, pinned)
+        yield Proxy(
+            answers=answers,
+            downloads=downloads,
+            passing=passing,
+            transparent=transparent,
+            purging=member.purging,
+            ready=_ready(settings, kept, member, parts, limit, clock, observe, directory),
+            counters=counters,
+            telling=telling,
+            stores=lambda: [*(each.health() for each in kept.checked), *member.checks()],
+            upstream=lambda: [*shield.checks(), *(feed.health() for feed in feeds)],
+            standing=shield.standing,
+        )
+
+
+async def _metered(
+    directory: Path,
+    kept: Stores,
+    tiers: Tiers,
+    member: members.Member,
+    clock: Clock,
+    observe: Observer,
+    stack: contextlib.AsyncExitStack,
+) -> tuple[Counters, Telling]:
+    """It ends after those who count and before what it writes to."""
+    counters = Counters()
+    counters.watch(CHECKSUM_FAILURES, (), lambda: kept.blobs.corrupt)
+    memory = (tiers.entries, tiers.negatives, tiers.small)
+    metering = Metering(counters, kept.media, memory, member.machine.tally, member.budget)
+    return counters, await metering.opened(directory / "savings", clock, observe, stack)
+
+
+def _ready(
+    settings: Settings,
+    kept: Stores,
+    member: members.Member,
+    parts: ready.Parts,
+    limit: Limit,
+    clock: Clock,
+    observe: Observer,
+    directory: Path,
+) -> Ready:
+    depot = Depot(kept.index, kept.json, kept.blobs, member.changes)
+    fleets = ready.Fleets(member.fleet, member.machine)
+    common = ready.Common(_policy(settings, "index"), limit.keep, clock, observe, directory)
+    return ready.ready(settings, depot, fleets, member.purging, parts, common)
+
+
+def _policy(settings: Settings, name: str) -> Policy:
+    return endpoints.policy(BY_NAME[name], (), settings.endpoints.get(name))
+
+
+def _limited(
+    settings: Settings, kept: Stores, pinned: Pinned, observe: Observer, stack: contextlib.AsyncExitStack
+) -> Limit:
+    told = partial(observe, "cache")
+    limit = Limit(settings.cache.max_size, kept.blobs, kept.on_disk, pinned.__contains__, told)
+    stack.callback(asyncio.create_task(_tidy(kept.blobs, limit)).cancel)
+    return limit
+
+
+async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:
+    while True:
+        await asyncio.sleep(TIDY_EVERY)
+        await blobs.flush()
+        await limit.trim()

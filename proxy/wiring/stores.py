@@ -1,0 +1,84 @@
+"""Opens the stores, as the settings say: the part of `wiring` that names their classes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.errors import SettingsError
+from proxy.metrics.table import StoreName
+from proxy.metrics.telling import Bounded, Medium
+from proxy.settings import Settings
+from proxy.stores.base import Observer, Store
+from proxy.stores.blobs import DiskBlobs
+from proxy.stores.disk import DiskStore
+from proxy.stores.mirrored import Mirrored
+from proxy.stores.redis import RedisStore
+
+Clock = Callable[[], float]
+
+
+def _prepared(directory: Path) -> None:
+    """Make `cache.dir`, for its owner alone. One that is another's, as a mounted volume may be, is taken as it is."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(PermissionError):
+        directory.chmod(0o700)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """`marks` are apart from the rest, so that no purge and no lack of room takes them. `media`: whatever holds what a
+    metric calls by one name; the first of them is measured."""
+
+    json: Store
+    index: Store
+    marks: Store
+    blobs: DiskBlobs
+    on_disk: Sequence[DiskStore]
+    media: Mapping[StoreName, Sequence[Medium]]
+
+    @property
+    def checked(self) -> tuple[Store, Store, DiskBlobs]:
+        return self.json, self.index, self.blobs
+
+
+async def stores(
+    settings: Settings, directory: Path, clock: Clock, observe: Observer, stack: contextlib.AsyncExitStack
+) -> Stores:
+    """Index files lie on the disk whatever else is set, since offline builds hang on them."""
+
+    async def disk(name: str) -> DiskStore:
+        store = await asyncio.to_thread(DiskStore.opened, directory / name, name, observe)
+        stack.push_async_callback(store.aclose)
+        return store
+
+    def bounded(medium: Medium) -> Medium:
+        return Bounded(medium, settings.cache.max_size)
+
+    def redis(part: str) -> RedisStore:
+        return RedisStore(client.client, f"{prefix}{part}:", "redis", observe, time.monotonic)
+
+    try:
+        _prepared(directory)
+        min_free = settings.cache.min_free
+        blobs = await asyncio.to_thread(DiskBlobs.opened, directory / "tarballs", min_free, observe, clock)
+        stack.push_async_callback(blobs.aclose)
+        index = await disk("index")
+        tarballs = {StoreName.TARBALL: [bounded(blobs)]}
+        if not settings.redis.url:
+            json, marks = await disk("json"), await disk("marks")
+            media = {StoreName.JSON: [bounded(json), marks], StoreName.INDEX: [bounded(index)], **tarballs}
+            return Stores(json, index, marks, blobs, [index, json], media)
+    except OSError as error:
+        reason = f"cannot be used ({error.strerror or error}); name a directory that is yours to write"
+        raise SettingsError([f"cache.dir = {str(directory)!r}: {reason}"]) from error
+    prefix = settings.redis.prefix
+    client = RedisStore.opened(settings.redis.url, prefix, "redis", observe)
+    stack.push_async_callback(client.aclose)
+    shared, remembered = redis("index"), redis("mark")
+    media = {StoreName.JSON: [client, remembered], StoreName.INDEX: [bounded(index), shared], **tarballs}
+    return Stores(client, Mirrored(shared, index), remembered, blobs, [index], media)

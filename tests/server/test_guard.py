@@ -1,0 +1,303 @@
+"""The guard at the parser, met over real sockets: by clients that send too much, too slowly, or never read."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from proxy.rules.clients import Networks
+from proxy.server import serving, sockets
+from proxy.server.guard import Limits
+from tests.server.raw import answers, echo, one_answer, talk
+
+HOST = b"Host: h\r\n"
+GET = b"GET /a HTTP/1.1\r\n" + HOST
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+HUGE = 16 * 1024 * 1024
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """`echo`, and at /huge an answer of many bytes, which it writes as they are taken."""
+    if scope["type"] == "http" and scope["path"] == "/huge":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % HUGE)]})
+        for _ in range(HUGE // 65536):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        return
+    await echo(scope, receive, send)
+
+
+class Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.ready.set()
+
+    @property
+    def connections(self) -> int:
+        return len(self.server_state.connections)
+
+
+@contextlib.contextmanager
+def guarded(limits: Limits | None = None) -> Iterator[tuple[tuple[str, int], Server]]:
+    groups = sockets.tcp("127.0.0.1", 0)
+    server = Server(serving.configured(app, drain_timeout=2, limits=limits))
+    thread = threading.Thread(target=server.run, args=(groups[0],))
+    thread.start()
+    try:
+        assert server.ready.wait(10)
+        yield groups[0][0].getsockname(), server
+    finally:
+        server.should_exit = True
+        thread.join(15)
+        sockets.close(groups)
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[tuple[str, int]]:
+    """A server with the limits that are the defaults."""
+    with guarded() as (found, _):
+        yield found
+
+
+def detail(answer: tuple[int, dict[str, str], Any]) -> str:
+    assert answer[1]["connection"] == "close"
+    return str(answer[2]["errors"][0]["detail"])
+
+
+# What is sent, the status, a word of the detail.
+HEADS: dict[str, tuple[bytes, int, str]] = {
+    "no host": (b"GET /a HTTP/1.1\r\n\r\n", 400, "one Host"),
+    "two hosts": (GET + HOST + b"\r\n", 400, "one Host"),
+    "a host with a path": (b"GET /a HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, "HOST:PORT"),
+    "a host with a user": (b"GET /a HTTP/1.1\r\nHost: u@h\r\n\r\n", 400, "HOST:PORT"),
+    "another authority": (b"GET http://evil/a HTTP/1.1\r\n" + HOST + b"\r\n", 421, "itself only"),
+    "another scheme": (b"GET ftp://h/a HTTP/1.1\r\n" + HOST + b"\r\n", 421, "itself only"),
+    "an authority with a user": (b"GET http://u@h/a HTTP/1.1\r\n" + HOST + b"\r\n", 421, "itself only"),
+    "connect": (b"CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n", 400, "CONNECT"),
+    "no version": (b"GET /a\r\n\r\n", 400, "HTTP/1"),
+    "another version": (b"GET /a HTTP/2.0\r\n" + HOST + b"\r\n", 400, "HTTP/1"),
+    "bare line feeds": (b"GET /a HTTP/1.1\nHost: h\n\n", 400, "valid"),
+    "a folded field": (GET + b"X: a\r\n b\r\n\r\n", 400, "valid"),
+    "a control character": (GET + b"X: a\x01b\r\n\r\n", 400, "valid"),
+    "a delete character": (GET + b"X: a\x7f\r\n\r\n", 400, "valid"),
+    "a NUL": (GET + b"X: a\x00b\r\n\r\n", 400, "valid"),
+    "white space before the colon": (GET + b"X : a\r\n\r\n", 400, "valid"),
+    "length and chunks": (GET + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "valid"),
+    "two lengths": (GET + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "valid"),
+    "a length with a sign": (GET + b"Content-Length: +1\r\n\r\n", 400, "valid"),
+    "a length with an underscore": (GET + b"Content-Length: 1_0\r\n\r\n", 400, "valid"),
+    "another coding": (GET + b"Transfer-Encoding: xchunked\r\n\r\n", 400, "valid"),
+    "chunks of an old client": (
+        b"POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "Transfer-Encoding",
+    ),
+    "a method in lower case": (b"get /a HTTP/1.1\r\n" + HOST + b"\r\n", 400, "valid"),
+    "a long target": (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414, "max_header_bytes"),
+    "a long field": (GET + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431, "max_header_bytes"),
+    "a long name": (GET + b"a" * 40_000 + b": 1\r\n\r\n", 431, "max_header_bytes"),
+    "long fields": (GET + b"X: " + b"a" * 9000 + b"\r\nY: " + b"b" * 25_000 + b"\r\n\r\n", 431, "max_header_bytes"),
+    "many fields": (GET + b"X: a\r\n" * 100 + b"\r\n", 431, "max_headers"),
+    "endless trailers": (GET + CHUNKED + b"0\r\n" + b"X: a\r\n" * 200, 431, "max_headers"),
+    "a long trailer": (GET + CHUNKED + b"0\r\nX: " + b"a" * 400_000, 431, ""),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_head_that_is_too_much_or_could_mean_two_things_is_refused(
+    address: tuple[str, int], name: str, pieces: int
+) -> None:
+    sent, status, words = HEADS[name]
+    size = -(-len(sent) // pieces)
+    (only,) = talk(address, *(sent[at : at + size] for at in range(0, len(sent), size)))
+    assert only[0] == status
+    assert words in detail(only)
+
+
+ACCEPTED = {
+    "the default port": b"GET /a HTTP/1.1\r\nHost: h:80\r\n\r\n",
+    "an address": b"GET /a HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n",
+    "no name": b"GET /a HTTP/1.1\r\nHost:\r\n\r\n",
+    "its own authority": b"GET http://h:8080/a HTTP/1.1\r\nHost: h:8080\r\n\r\n",
+    "an old client": b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    "as many fields as may be": GET + b"X: a\r\n" * 99 + b"\r\n",
+    "nearly too long": GET + b"X: " + b"a" * 32_000 + b"\r\n\r\n",
+    "a tab": GET + b"X: a\tb\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_what_is_right_is_served(address: tuple[str, int], name: str) -> None:
+    first, *_ = talk(address, ACCEPTED[name] + LAST)
+    assert (first[0], first[2]["target"]) == (200, "/a")
+
+
+def test_what_went_before_a_refused_request_is_answered(address: tuple[str, int]) -> None:
+    first, second = talk(address, GET + b"\r\n" + HEADS["two hosts"][0])
+    assert (first[0], second[0]) == (200, 400)
+
+
+def test_a_head_without_end_is_refused_long_before_it_fills_the_memory(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=10) as client:
+        sent = 0
+        client.sendall(GET + b"X: ")
+        with contextlib.suppress(OSError):
+            while sent < 64 * 1024 * 1024:
+                sent += client.send(b"a" * 65536)
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    assert client.recv(9) == b"HTTP/1.1 "
+                    break
+                client.setblocking(True)
+        assert sent < 16 * 1024 * 1024
+
+
+def test_who_is_refused_in_the_middle_of_an_upload_reads_why(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=10) as client, client.makefile("rb") as wire:
+        client.sendall(GET + b"Content-Length: 4000000\r\nX: a\x01\r\n\r\n" + b"x" * 4_000_000)
+        answer = one_answer(wire)
+        assert answer is not None and answer[0] == 400
+
+
+QUICK = Limits(header_timeout=0.4, write_timeout=1.0, body_min_rate=1000)
+
+
+def test_a_head_has_a_deadline_however_it_drips() -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=10) as client:
+        began = time.monotonic()
+        with client.makefile("rb") as wire, contextlib.suppress(OSError):
+            client.sendall(GET)
+            client.settimeout(0.1)
+            answer: bytes = b""
+            while not answer and time.monotonic() - began < 5:
+                client.sendall(b"X: a\r\n")
+                with contextlib.suppress(TimeoutError):
+                    answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"server.header_timeout" in answer
+            del wire
+        assert 0.3 < time.monotonic() - began < 3
+
+
+def test_a_silent_connection_is_closed_without_a_word() -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=5) as client:
+        assert client.recv(1) == b""
+
+
+def test_a_body_has_a_floor_under_its_rate() -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=0.1) as client:
+        client.sendall(GET + b"Content-Length: 100000\r\n\r\n")
+        answer = b""
+        for _ in range(60):
+            with contextlib.suppress(TimeoutError):
+                client.sendall(b"x")
+                answer = client.recv(4096)
+                break
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"server.body_min_rate" in answer
+
+
+def test_a_body_that_is_fast_enough_is_taken() -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=5) as client:
+        client.sendall(GET + b"Content-Length: 6000\r\n\r\n")
+        for _ in range(6):
+            client.sendall(b"x" * 1000)
+            time.sleep(0.2)  # the time that passes is what is tested
+        with client.makefile("rb") as wire:
+            answer = one_answer(wire)
+        assert answer is not None and len(answer[2]["body"]) == 6000
+
+
+def test_a_body_that_goes_on_after_its_answer_ends_the_connection() -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=5) as client:
+        client.sendall(b"GET /unread HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() - began < 10:
+                client.sendall(b"400\r\n" + b"x" * 1024 + b"\r\n")
+                time.sleep(0.01)
+
+
+def test_who_reads_nothing_is_put_out() -> None:
+    with guarded(QUICK) as (address, server), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(address)
+        client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert _until(lambda: server.connections == 1)
+        assert _until(lambda: server.connections == 0), "it was not put out"
+
+
+def test_who_reads_slowly_but_steadily_is_served() -> None:
+    with guarded(QUICK) as (address, _), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.settimeout(5)
+        client.connect(address)
+        client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n")
+        read, began = 0, time.monotonic()
+        while read < HUGE:
+            piece = client.recv(65536)
+            assert piece, f"put out after {read} bytes"
+            read += len(piece)
+            time.sleep(0.01)
+        assert time.monotonic() - began > 2 * QUICK.write_timeout
+
+
+def test_connections_have_a_cap_and_who_comes_too_late_is_told() -> None:
+    with guarded(Limits(connections=4)) as (address, _), contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(4)]
+        for client in held:
+            client.sendall(GET + b"\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+        (refused,) = talk(address, GET + b"\r\n")
+        assert (refused[0], refused[1]["retry-after"]) == (503, "1")
+        assert "server.max_connections" in detail(refused)
+        held[0].close()
+        assert _until(lambda: talk(address, LAST)[0][0] == 200)
+
+
+def test_far_too_many_connections_are_not_even_told() -> None:
+    with guarded(Limits(connections=4)) as (address, server), contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(12)]
+        assert _until(lambda: server.connections == 5)
+        del clients
+
+
+@pytest.mark.parametrize(("trusted", "status"), [((), 503), (("127.0.0.0/8",), 200)])
+def test_one_client_may_have_a_cap_of_its_own_but_a_trusted_front_server_has_none(
+    trusted: tuple[str, ...], status: int
+) -> None:
+    limits = Limits(connections_per_client=1, trusted=Networks.of(trusted))
+    with guarded(limits) as (address, _), socket.create_connection(address, timeout=5) as held:
+        held.sendall(GET + b"\r\n")
+        assert held.recv(12) == b"HTTP/1.1 200"
+        (only,) = talk(address, LAST)
+        assert only[0] == status
+        with socket.socket() as other:
+            other.bind(("127.0.0.2", 0))
+            other.connect(address)
+            other.sendall(LAST)
+            with other.makefile("rb") as wire:
+                assert [answer[0] for answer in answers(wire)] == [200], "another client has its own"
+
+
+def _until(ready: Any, within: float = 8.0) -> bool:
+    end = time.monotonic() + within
+    while not ready():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
