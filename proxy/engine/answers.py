@@ -97,6 +97,8 @@ class Answers:
 
         Returns 0, or where nothing could be sent the seconds after which it is worth another attempt.
         """
+        while (other := self._flights.under_way(read.key)) is not None:
+            await asyncio.wait({other})  # what it brings is found then, and what it was refused tells nothing here
         need = self._needed(read.key, Urgency.REFRESH)
         await asyncio.wait({self._flights.start(read.key, lambda: self._load(read, anew=True))})
         return need.refused
