@@ -7,10 +7,12 @@ from contextlib import AsyncExitStack
 
 from proxy.engine.answers import Answers
 from proxy.engine.copies import Copies
+from proxy.engine.deferred import Deferred
 from proxy.engine.feed import Feed
 from proxy.engine.purging import Purging
 from proxy.engine.renewing import Renewing
-from proxy.fleet.base import Fleet
+from proxy.fleet.base import Budget, Fleet
+from proxy.model import Host
 from proxy.rules.endpoints import Policy
 from proxy.settings import Settings
 from proxy.stores.base import Observer, Store
@@ -27,10 +29,19 @@ def answers(
     clock: Clock,
     observe: Observer,
     index_policy: Policy,
+    budget: Budget,
     stack: AsyncExitStack,
+    *,
+    serving: bool,
 ) -> Answers:
-    """Index files are answers like others, and decide whether others are still right."""
+    """Index files are answers like others, and decide whether others are still right. Where clients are served, what
+    they were put off with is fetched later."""
     given = settings.upstream
+    deferred = Deferred(
+        refresh=lambda read: built.refresh(read),
+        held=lambda: hold.seconds if (hold := budget.held(Host.API)) is not None else 0.0,
+        clock=clock,
+    )
     built = Answers(
         copies=copies,
         upstream=upstream,
@@ -45,8 +56,12 @@ def answers(
         observe=observe,
         stale_after=given.stale_after,
         offline=given.offline,
+        put_off=deferred.note,
     )
     stack.push_async_callback(built.aclose)
+    if serving and not given.offline:
+        deferred.start()
+        stack.push_async_callback(deferred.aclose)
     return built
 
 
