@@ -92,9 +92,7 @@ async def opened(
         pinned = await ready.pinned(settings, inventory, observe)
         limit = _limited(settings, kept, pinned, observe, stack)
         index = _policy(settings, "index")
-        answers = answers_.answers(
-            settings, copies, upstream, member.fleet, clock, observe, index, member.budget, stack, serving=serving
-        )
+        answers = answers_.answers(settings, copies, upstream, member, clock, observe, index, stack, serving=serving)
         feeds = answers_.feeds(
             settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
         )
