@@ -7,6 +7,7 @@ certificate be read or a port be bound is found out by whoever does it.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -263,6 +264,11 @@ def render(loaded: Loaded) -> str:
 def rows(loaded: Loaded) -> list[tuple[str, str, str]]:
     """Key, value as TOML with secrets masked, and origin of every setting."""
     return [(key, kind.shown(kind.show(value)), loaded.origins[key]) for key, kind, value in _rows(loaded.settings)]
+
+
+def told(loaded: Loaded) -> list[tuple[str, Any, str]]:
+    """The same with values as a TOML file would hold them."""
+    return [(key, tomllib.loads(f"value = {value}")["value"], origin) for key, value, origin in rows(loaded)]
 
 
 def _rows(settings: Settings) -> Iterator[tuple[str, Kind, Any]]:

@@ -38,9 +38,6 @@ HEIGHTS = {
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
-    "proxy.commands_archive": 5,
-    "proxy.commands_offline": 5,
-    "proxy.commands_progress": 5,
     "proxy.cli": 5,
     "proxy.__main__": 5,
 }
@@ -87,8 +84,6 @@ KNOWN_IN = {
         "proxy.web.app",
         "proxy.cli",
         "proxy.commands",
-        "proxy.commands_archive",
-        "proxy.commands_offline",
         "proxy.starting",
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.commands_progress import PLAIN_EVERY, Told
+from proxy.commands.progress import PLAIN_EVERY, Told
 from tests.proxied import ManualClock
 
 

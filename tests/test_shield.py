@@ -351,9 +351,37 @@ async def test_where_the_second_attempt_fails_too_the_first_answer_stands(tmp_pa
     (tmp_path / "new").mkdir()
     async with shielded(Scripted(first, Faulty("reset")), tmp_path) as shield:
         answer = await shield.send(read())
-        assert answer is first and not first.closed
+        assert (answer.head, b"".join([piece async for piece in answer.body()])) == (first.head, b"words")
+        await answer.aclose()
     async with shielded(Scripted(first), tmp_path / "new", Limits(rate=0.01, burst=1, max_wait=0.0)) as shield:
-        assert await shield.send(read()) is first, "and where the budget has no room for it"
+        assert (await shield.send(read())).head is first.head, "and where the budget has no room for it"
+
+
+async def test_who_asks_again_has_given_the_first_connection_back(tmp_path: Path) -> None:
+    first = Said(502, Faulty("reset"))
+    closed: list[bool] = []
+
+    class Observed(Scripted):
+        async def send(self, ask: Ask) -> Said:
+            closed.append(first.closed)
+            return await super().send(ask)
+
+    async with shielded(Observed(first, Said(200)), tmp_path) as shield:
+        assert (await shield.send(read())).head.status == 200
+    assert closed == [False, True], "else all connections may be held by those who wait for one more"
+
+
+async def test_a_refusal_that_does_not_end_holds_up_nobody_for_long(tmp_path: Path) -> None:
+    class Endless(Said):
+        async def body(self) -> AsyncGenerator[bytes]:
+            await asyncio.Event().wait()
+            yield b""
+
+    first = Endless(502)
+    async with shielded(Scripted(first, Said(200)), tmp_path) as shield:
+        async with asyncio.timeout(5):
+            assert (await shield.send(read())).head.status == 200
+    assert first.closed
 
 
 async def test_who_leaves_between_two_attempts_leaves_nothing_open(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ class Answers:
                 read.key, lambda: self._load(read), patience=FIRST_BYTE, meanwhile=stale
             )
         except TimeoutError:
-            raise Late(f"{read.target} could not be had from crates.io within {FIRST_BYTE:.0f} s; try again") from None
+            late = Late(f"{read.target} could not be had from crates.io within {FIRST_BYTE:.0f} s; try again")
+            entry, mark = await self._copies.stored(read)  # upstream has begun, and is too slow for who has a copy
+            return self._fallback(read, entry, mark, late)
         return replace(outcome, collapsed=True) if collapsed else outcome
 
     def _needed(self, key: str, urgency: Urgency) -> Need:

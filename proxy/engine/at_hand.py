@@ -63,16 +63,20 @@ class AtHand:
             self._blobs.used(held.sha256)
         return held
 
+    def opened(self, key: str) -> Blob | None:
+        """The file that is held open, counted as used."""
+        kept = self._files.get(key)
+        if kept is None:
+            return None
+        self._blobs.used(key.rpartition(" ")[2])
+        return kept.again()
+
     async def open(self, crate: Crate, sha256: str) -> Blob | None:
         """As `BlobStore.open`."""
         name = key(crate, sha256)
-        held = self.held(name)
-        if held is not None:
-            return held
-        kept = self._files.get(name)
-        if kept is not None:
-            self._blobs.used(sha256)
-            return kept.again()
+        at_hand = self.held(name) or self.opened(name)
+        if at_hand is not None:
+            return at_hand
         purges = self._small.purges
         blob = await self._blobs.open(crate, sha256)
         if blob is None:

@@ -126,6 +126,11 @@ class Downloads:
         """The file in memory that `at_hand.key` names: it answers without anything to wait for."""
         return self._at_hand.held(key)
 
+    def opened(self, key: str) -> Download | None:
+        """What a request for a file comes to that is held open; to be given back to `done`."""
+        blob = self._at_hand.opened(key)
+        return None if blob is None else self.hit(key.rpartition(" ")[2], blob)
+
     async def done(self, download: Download) -> None:
         """The client has what it wanted, or has left."""
         if isinstance(download.source, Fill):

@@ -24,8 +24,9 @@ from proxy.rules.digest import Digest
 from proxy.stores.base import Blob, BlobStore, Bytes, Observer, Spool, Trail
 from proxy.upstream.base import Ask, Upstream
 
-PIECE = 256 * 1024
-"""Bytes read and sent at a time."""
+PIECE = 120 * 1024
+"""Bytes read and sent at a time. Less than 128 KiB, from which glibc takes its memory from the kernel each time; and
+what was just read is still in the processor's cache when it is sent: half the time of twice as much."""
 
 
 class Fill:

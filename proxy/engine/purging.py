@@ -8,8 +8,11 @@ from collections.abc import Callable, Sequence
 from proxy.engine.changes import Changes
 from proxy.fleet.base import Fleet
 from proxy.model import Invalidation, Selection
-from proxy.rules import vary
+from proxy.rules import names, vary
 from proxy.stores.base import BlobStore, Store
+
+DOWNLOAD = "download"
+"""The endpoint of tarballs."""
 
 
 class Holdings:
@@ -19,15 +22,21 @@ class Holdings:
         self._changes = changes
         self._stores = stores
         self._blobs = blobs
-        self._deleting: set[asyncio.Task[int]] = set()
+        self._deleting: set[asyncio.Task[None]] = set()
 
     def hear(self, invalidation: Invalidation) -> None:
         """The fleet's listener. Another member's disk need not be ours: what it purged, each purges itself."""
         self._changes.hear(invalidation)
         if not invalidation.soft:
-            task = asyncio.ensure_future(self.delete(invalidation.selection))
+            task = asyncio.ensure_future(self._deleted(invalidation))
             self._deleting.add(task)
             task.add_done_callback(self._deleting.discard)
+
+    async def _deleted(self, invalidation: Invalidation) -> None:
+        """Delete it here, too, and forget it once more: until a file was gone, somebody may have taken it to memory,
+        and no mark is looked at for tarballs."""
+        await self.delete(invalidation.selection)
+        self._changes.hear(invalidation)
 
     async def delete(self, selection: Selection) -> int:
         """Delete from the stores of this member; how many values and files that were (0 told for a single key)."""
@@ -35,7 +44,7 @@ class Holdings:
             await asyncio.gather(*(store.delete(key) for store in self._stores for key in vary.family(selection.key)))
             return 0
         deletions = [store.purge(selection) for store in self._stores]
-        if selection.endpoint in (None, "download"):
+        if selection.endpoint in (None, DOWNLOAD):
             deletions.append(self._blobs.purge(Selection(crate=selection.crate)))
         return sum(await asyncio.gather(*deletions))
 
@@ -74,6 +83,16 @@ class Purging:
         selection = Selection(endpoint=endpoint, key=key)
         await self._holdings.delete(selection)
         await self._fleet.announce(Invalidation(selection, soft=False, at=self._clock()))
+
+    async def withdrawn(self, crate: str, key: str) -> None:
+        """A tarball is no longer to be served: whoever has it in memory or open, under this key of `at_hand`, lets go
+        of it. Nothing is deleted."""
+        selection = Selection(crate=names.folded(crate), endpoint=DOWNLOAD, key=key)
+        await self._fleet.announce(Invalidation(selection, soft=True, at=self._clock()))
+
+    async def evicted(self) -> None:
+        """Tarballs were dropped for lack of room: who has some open closes them, which is what frees the room."""
+        await self._fleet.announce(Invalidation(Selection(endpoint=DOWNLOAD), soft=True, at=0.0))
 
     async def supplied(self) -> None:
         """Somebody has put better copies into the stores: whoever holds some in memory looks again.

@@ -8,6 +8,7 @@ from proxy.engine.exporting import Exporting
 from proxy.engine.importing import Importing
 from proxy.engine.inventory import Inventory
 from proxy.engine.pinning import Upkeep
+from proxy.engine.verifying import Verifying
 from proxy.engine.warming import Warming
 
 
@@ -18,3 +19,4 @@ class Ready:
     exporting: Exporting
     importing: Importing
     upkeep: Upkeep
+    verifying: Verifying

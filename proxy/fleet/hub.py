@@ -41,7 +41,9 @@ class Hub:
         self._claim = claim
         self._purse = purse
         self._server: asyncio.Server | None = None
-        self._members: dict[StreamWriter, asyncio.Task[None]] = {}
+        self._closed = False
+        self._serving: set[asyncio.Task[None]] = set()
+        self._members: set[StreamWriter] = set()
         self._numbers = itertools.count()
         self._announcements: dict[object, Announcement] = {}
         self._leases: Leases[StreamWriter] = Leases(self._send, settling=successor)
@@ -72,7 +74,7 @@ class Hub:
             return None
         hub = cls(claim, purse(), successor=successor)
         try:
-            hub._server = await asyncio.start_unix_server(hub._serve, sock=claim.sock, limit=LONGEST)
+            hub._server = await asyncio.start_unix_server(hub._accepted, sock=claim.sock, limit=LONGEST)
         except BaseException:
             hub._purse.close()
             claim.give_up()
@@ -80,20 +82,27 @@ class Hub:
         return hub
 
     async def aclose(self) -> None:
+        self._closed = True
         self._sums.aclose()
         if self._server is not None:
             self._server.close()
         self._purse.close()
         self._claim.give_up()
-        tasks = list(self._members.values())
         for member in self._members:
             member.transport.abort()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _accepted(self, reader: StreamReader, member: StreamWriter) -> None:
+        """Not a coroutine, which asyncio would make a task of: of one that is cancelled its streams complain."""
+        task = asyncio.create_task(self._serve(reader, member))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: StreamReader, member: StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._members[member] = task
+        if self._closed:  # it was accepted just before that
+            member.transport.abort()
+            return
+        self._members.add(member)
         # Only now does an announcement reach it: connected it was before the hub knew of it.
         self._send(member, line("welcome"))
         self._treasurer.joined(member)
@@ -105,7 +114,7 @@ class Hub:
         except (OSError, ValueError):
             pass  # It is gone, or what it says has no end.
         finally:
-            del self._members[member]
+            self._members.discard(member)
             self._leases.gone(member)
             self._sums.gone(member)
             for number, announcement in list(self._announcements.items()):

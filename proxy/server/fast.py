@@ -22,6 +22,8 @@ from proxy.server.guard import Guarded
 
 SHORTCUT = "crates-proxy.shortcut"
 """Where the state of the lifespan holds the `Shortcut`, if an application has one."""
+WANTED = "crates-proxy.wanted"
+"""Where the scope of a request that the lookup could read, but not answer, holds what it asks for."""
 
 _END = b"\r\n\r\n"
 _CLOSE = b"connection: close\r\n\r\n"
@@ -139,8 +141,12 @@ class Fast(Guarded):
         if self.shortcut is None:
             return False
         wanted = self.shortcut.lookup.wanted(cycle.scope)
-        answer = None if wanted is None else self.shortcut.lookup.answer(wanted)
+        if wanted is None:
+            return False
+        answer = self.shortcut.lookup.answer(wanted)
         if answer is None:
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]  # its type knows no keys of ours
+            scope[WANTED] = wanted
             return False
         self.answering = cycle
         cycle.more_body = False

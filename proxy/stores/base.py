@@ -72,6 +72,11 @@ class Listed:
     sha256: str
     size: int
 
+    @property
+    def name(self) -> str:
+        """For people."""
+        return "a file of no known crate" if self.crate is None else f"{self.crate.name} {self.crate.version}"
+
 
 class Blob(Protocol):
     """A whole, verified file, open for reading; it stays readable when it is evicted meanwhile."""
@@ -145,6 +150,11 @@ class BlobStore(Protocol):
 
     async def follow(self, name: str) -> Trail | None:
         """The spool of another process that shares this store; None where it is published or thrown away by now."""
+        ...
+
+    async def verify(self, file: Listed) -> str | None:
+        """Read all of a stored file and set it aside where it does not have its checksum: nobody is served from it any
+        more but who has it open. Why that was; "" where it is right, None where it is gone. It is not used by that."""
         ...
 
     async def purge(self, selection: Selection) -> int:

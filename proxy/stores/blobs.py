@@ -6,6 +6,7 @@ and knows nothing of upstream. What fails on the disk is absent.
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,7 @@ from proxy.model import Crate, Health, Selection
 from proxy.stores.attempts import Attempts
 from proxy.stores.base import Listed, Observer, Volume
 from proxy.stores.descriptor import Descriptor
-from proxy.stores.files import Files, is_sha256
+from proxy.stores.files import Files, is_sha256, is_whole
 from proxy.stores.ledger import Ledger, Record
 from proxy.stores.spool import DiskBlob, DiskSpool
 
@@ -29,13 +30,14 @@ class DiskBlobs:
     def __init__(self, directory: Path, min_free: int, observer: Observer, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._files = Files(directory, min_free)
-        self._files.sweep()
+        self.swept = self._files.sweep()  # files and bytes of writers that were killed, which were removed
         self._ledger = Ledger(self._files.directory / "ledger", lambda what: observer(_NAME, what), self._files.remove)
         self._ledger.reconcile(self._files.published(), lambda sha256: self._files.path(sha256).exists())
         self._ledger.close()
         self._attempts = Attempts(_NAME, observer)
         self._threads = self._attempts.threads
         self.evicted = 0  # files dropped to make room for others
+        self.freed = 0  # bytes of these
         self.corrupt = 0  # files set aside because they were not what they should be
         # When files were last used, until `flush`: a read that wrote would wait for every other writer.
         self._touched: dict[str, float] = {}
@@ -76,6 +78,13 @@ class DiskBlobs:
     async def follow(self, name: str) -> DiskBlob | None:
         held = await self._attempts.run("follow", lambda: self._files.followed(name), None)
         return None if held is None else DiskBlob(self._threads, held, sys.maxsize, 0.0)
+
+    async def verify(self, file: Listed) -> str | None:
+        wrong = await self._attempts.run("verify", lambda: self._verified(file.sha256), None)
+        if wrong:
+            self.corrupt += 1
+            self._attempts.told(f"{file.name} ({file.sha256}) is set aside: {wrong}")
+        return wrong
 
     async def purge(self, selection: Selection) -> int:
         """Drop the files of a crate, or all. No endpoint is told apart here: a selection of one takes nothing."""
@@ -126,6 +135,7 @@ class DiskBlobs:
         await self.flush()
         count, freed = await self._attempts.run("trim", lambda: self._ledger.evict(want, pinned), (0, 0))
         self.evicted += count
+        self.freed += freed
         if count:
             self._attempts.told(f"evicted {count} files, {freed} bytes")
         return freed
@@ -155,6 +165,29 @@ class DiskBlobs:
             self._ledger.drop(sha256, self._files.set_aside)
             return wrong
         return held, size, record.stored
+
+    def _verified(self, sha256: str) -> str | None:
+        record = self._ledger.get(sha256)
+        if record is None:
+            return None
+        try:
+            held, size = self._files.opened(sha256)
+        except FileNotFoundError:
+            self._ledger.drop(sha256, self._files.remove, unless=self._files.path(sha256).exists)
+            return None
+        wrong = "" if size == record.size else f"it has {size} bytes instead of {record.size}"
+        try:
+            if not wrong and not is_whole(held, sha256):
+                wrong = "its bytes do not have its checksum"
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            wrong = "the disk cannot read it"
+        if not wrong:
+            return ""
+        # Reading takes a while: it may have been purged meanwhile, and a good one be there by now.
+        aside = self._ledger.drop(sha256, self._files.set_aside, unless=lambda: not self._files.still(sha256, held))
+        return wrong if aside else None
 
     def _wrong(self, record: Record, crate: Crate, sha256: str, size: int) -> str:
         """Why the file is not to be served; "" where nothing is wrong with it."""

@@ -39,6 +39,7 @@ class DiskStore:
         self._database = Database(directory, envelope.VERSION, lambda what: observer(name, what))
         self._attempts = Attempts(name, observer)
         self.evicted = 0  # values dropped to make room for others
+        self.freed = 0  # bytes of these
 
     @classmethod
     def opened(cls, directory: Path, name: str, observer: Observer, reserve: int = RESERVE) -> DiskStore:
@@ -99,7 +100,13 @@ class DiskStore:
         """
         count, freed = await self._attempt("trim", lambda cache: _trimmed(cache, want, pinned), (0, 0))
         self.evicted += count
+        self.freed += freed
         return freed
+
+    async def expire(self, before: float | None = None) -> tuple[int, int]:
+        """Drop the values that are past their time, or were stored before that one (seconds since the epoch); how many
+        values and bytes. The medium does that by itself too, a few at each `put`."""
+        return await self._attempt("expire", lambda cache: _expired(cache, before), (0, 0))
 
     async def held(self) -> Volume:
         """What is stored, by two counters of the database; what is past its time counts until it is dropped."""
@@ -134,6 +141,14 @@ def _purged(cache: Any, selection: Selection) -> int:
     where, args = _where(selection)
     select = f"SELECT rowid, filename FROM Cache WHERE {where} ORDER BY rowid LIMIT ?"
     return int(cache._select_delete(select, [*args, _BATCH], arg_index=len(args) - 1))
+
+
+def _expired(cache: Any, before: float | None) -> tuple[int, int]:
+    volume = int(cache.volume())
+    select = "SELECT rowid, filename FROM Cache WHERE (expire_time < ? OR store_time < ?) AND rowid > ?"
+    args = [time.time(), -1.0 if before is None else before, 0, _BATCH]
+    count = int(cache._select_delete(f"{select} ORDER BY rowid LIMIT ?", args, arg_index=2))
+    return count, max(0, volume - int(cache.volume()))
 
 
 def _count(cache: Any, selection: Selection) -> int:

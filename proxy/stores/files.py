@@ -92,8 +92,14 @@ class Files:
 
     def is_whole(self, sha256: str) -> bool:
         """Is the published file what its name says? It reads all of it."""
-        with self.path(sha256).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        held, _ = self.opened(sha256)
+        return is_whole(held, sha256)
+
+    def still(self, sha256: str, held: Descriptor) -> bool:
+        """Is what was opened still the published file, and no later one in its place?"""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(held.number), os.stat(self.path(sha256), follow_symlinks=False))
+        return False
 
     def published(self) -> Iterator[tuple[str, float, int]]:
         """All published files: SHA-256, time of the last change, size."""
@@ -104,13 +110,23 @@ class Files:
                         stat = entry.stat(follow_symlinks=False)
                         yield directory.name + entry.name, stat.st_mtime, stat.st_size
 
-    def sweep(self) -> None:
-        """Remove the temporary files that no living process fills, in whatever container it lives."""
+    def sweep(self) -> tuple[int, int]:
+        """Remove the temporary files that no living process fills, in whatever container it lives; how many files and
+        bytes that were."""
+        count = freed = 0
         for path in self._temporary.iterdir():
             with contextlib.suppress(OSError):
                 held = Descriptor(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW))
                 if _lock(held):
                     path.unlink()
+                    count, freed = count + 1, freed + os.fstat(held.number).st_size
+        return count, freed
+
+
+def is_whole(held: Descriptor, sha256: str) -> bool:
+    """Does an open file have this checksum? All of it is read."""
+    with open(held.number, "rb", closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def _lock(held: Descriptor) -> bool:

@@ -20,6 +20,10 @@ _SHARE = 1 / 8
 _LEAST = 1 / 256
 
 
+Told = Callable[[int], None]
+"""Hears how many bytes were freed just now."""
+
+
 class Trimmed(Protocol):
     """A store on the disk; `pinned` tells which keys, or which SHA-256 of tarballs, stay whatever happens."""
 
@@ -60,9 +64,9 @@ class Limit:
         async with self._busy:
             return await self.trim()
 
-    async def trim(self) -> int:
-        """Measure now, and trim where it is over the limit. Returns the bytes freed."""
-        volume = await self._volume()
+    async def trim(self, told: Told = lambda freed: None) -> int:
+        """Measure now, and trim where it is over the limit. Returns the bytes freed; `told` hears of each step."""
+        volume = await self.volume()
         freed = 0
         if volume > self._max_size:
             target = int(self._max_size * _LOW)
@@ -71,7 +75,8 @@ class Limit:
                 if step == 0:
                     break  # nothing is left but what is pinned, or the disk fails: later, then
                 freed += step
-                volume = await self._volume()
+                told(step)
+                volume = await self.volume()
         over = volume > self._max_size
         if over and not self._over:
             self._told(f"{volume} bytes stay, more than cache.max_size: what is pinned is kept all the same")
@@ -79,7 +84,19 @@ class Limit:
         self._allowance = max((self._max_size - volume) * _SHARE, self._max_size * _LEAST)
         return freed
 
-    async def _volume(self) -> int:
+    async def free(self, want: int, told: Told = lambda freed: None) -> int:
+        """Free `want` bytes, whatever the limit says, as far as they are not pinned. Returns the bytes freed."""
+        freed = 0
+        while freed < want:
+            step = await self._trimmed(min(want - freed, max(1, int(self._max_size * _STEP))))
+            if step == 0:
+                break
+            freed += step
+            told(step)
+        return freed
+
+    async def volume(self) -> int:
+        """Bytes of all that it limits."""
         return sum(await asyncio.gather(self._blobs.volume(), *(store.volume() for store in self._stores)))
 
     async def _trimmed(self, want: int) -> int:

@@ -46,6 +46,7 @@ class App:
         self._reach = reach
         self._directory = directory
         self._draining = False
+        self._hits: Hits | None = None
         self._labels = Labels.of(settings.stats.client_header, settings.stats.clients)
         self._ended: Ended = lambda scope, seen, seconds: None
         self._access = Access(
@@ -68,23 +69,27 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = Client(scope, receive, send)
         try:
-            # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
-            request = self._access.seen(Request.of(scope), scope)
-        except Refused as error:
-            await client.error(error, verdicts.refused(error))
-            return
-        client.seen.path, client.seen.client = request.path, request.client
-        try:
-            await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
+            if self._hits is None or not await self._hits.sent(client):
+                await self._routed(client, scope, receive, send)
         except Exception:
             name = request_id(scope)
-            fields = {"request": name, "method": request.method, "path": secrets.path(request.path)}
+            fields = {"request": name, "method": scope["method"], "path": secrets.path(client.seen.path)}
             log.exception("a request failed inside this proxy", extra={"event": fields})
             if client.started:
                 client.abort()
             else:
                 failed = Error(f"this proxy failed on that request; its log says how, of request {name}")
                 await client.error(failed, verdicts.refused(failed))
+
+    async def _routed(self, client: Client, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            # Every route is matched on the canonical form of the raw path, never on what somebody decoded.
+            request = self._access.seen(Request.of(scope), scope)
+        except Refused as error:
+            await client.error(error, verdicts.refused(error))
+            return
+        client.seen.path, client.seen.client = request.path, request.client
+        await self._router({**scope, "path": request.path, REQUEST: request}, receive, _noted(client, send))
 
     def drain(self) -> None:
         """From now on `/readyz` says that this worker is about to stop."""
@@ -113,7 +118,7 @@ class App:
         come by here, to have its line in the log or to be counted as its client's."""
         if self._settings.log.access or self._labels.wanted:
             return {}
-        hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
         proxy.counters.adopt(hits.tallies)
         return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
 

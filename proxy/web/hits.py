@@ -23,7 +23,7 @@ from proxy.rules.endpoints import Endpoint, Kind
 from proxy.server import fast
 from proxy.web import answering, messages
 from proxy.web.access import Access
-from proxy.web.messages import Scope
+from proxy.web.messages import Client, Scope
 from proxy.web.request import Request
 
 # The fields of an ordinary request. With any other, or with one of them twice, it goes to the app: what they may mean
@@ -168,6 +168,19 @@ class Hits:
             return prepared.whole, b""
         count.bytes += len(prepared.body)
         return prepared.whole, prepared.body
+
+    async def sent(self, client: Client) -> bool:
+        """Whether it was a request for a tarball that is held open, which is then answered: what the server has read
+        of it need not be read again."""
+        wanted: Wanted | None = client.scope.get(fast.WANTED)
+        found = self._downloads.opened(wanted.key) if wanted is not None and wanted.tarball else None
+        if wanted is None or found is None:
+            return False
+        scope = client.scope
+        client.seen.endpoint, client.seen.verdict, client.seen.path = wanted.row.name, found.verdict, scope["path"]
+        request = Request(scope["method"], scope["scheme"], scope["path"], (), tuple(scope["headers"]))
+        await answering.download(client, request, found, self._downloads, by_checksum=True)
+        return True
 
     def _figures(self, kept: Kept, now: float) -> tuple[tuple[object, ...], float, float]:
         """What stands in its heads that changes with time, and from when until when it is right."""

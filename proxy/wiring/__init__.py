@@ -36,6 +36,7 @@ from proxy.settings import Settings
 from proxy.stores.base import Observer
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.limit import Limit
+from proxy.stores.reclaiming import Reclaiming
 from proxy.upstream.base import Upstream
 from proxy.upstream.offline import OfflineUpstream
 from proxy.wiring import answers as answers_
@@ -54,7 +55,8 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """The engine, running: everything that a server or a command needs."""
+    """The engine, running: everything that a server or a command needs. `reach`: the way to crates.io, with the budget
+    and the holds that are over it."""
 
     answers: Answers
     downloads: Downloads
@@ -67,6 +69,8 @@ class Proxy:
     stores: Callable[[], Sequence[Awaitable[Health]]]
     upstream: Callable[[], Sequence[Awaitable[Health]]]
     standing: Callable[[], Awaitable[Standing]]
+    reclaiming: Reclaiming
+    reach: Upstream
 
 
 @contextlib.asynccontextmanager
@@ -86,12 +90,11 @@ async def opened(
         counters, telling = await _metered(directory, kept, tiers, member, clock, observe, stack)
         shield = shielded(settings, reach or over_http, member.budget, counters, clock, stack)
         upstream: Upstream = OfflineUpstream() if settings.upstream.offline else shield
-        keep, changes = settings.cache.keep, member.changes
+        keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
         copies = tiers.copies(json=kept.json, index=kept.index, keep=keep, changes=changes)
         inventory = Inventory(copies=copies, blobs=kept.blobs)
         pinned = await ready.pinned(settings, inventory, observe)
         limit = _limited(settings, kept, pinned, observe, stack)
-        index = _policy(settings, "index")
         answers = answers_.answers(settings, copies, upstream, member, clock, observe, index, stack, serving=serving)
         feeds = answers_.feeds(
             settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
@@ -128,6 +131,8 @@ async def opened(
             stores=lambda: [*(each.health() for each in kept.checked), *member.checks()],
             upstream=lambda: [*shield.checks(), *(feed.health() for feed in feeds)],
             standing=shield.standing,
+            reclaiming=stores.reclaiming(settings, directory, kept, limit, clock),
+            reach=upstream,
         )
 
 
@@ -160,7 +165,7 @@ def _ready(
 ) -> Ready:
     depot = Depot(kept.index, kept.json, kept.blobs, member.changes)
     fleets = ready.Fleets(member.fleet, member.machine)
-    common = ready.Common(_policy(settings, "index"), limit.keep, clock, observe, directory)
+    common = ready.Common(_policy(settings, "index"), limit.keep, clock, observe, directory, kept.apart)
     return ready.ready(settings, depot, fleets, member.purging, parts, common)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from proxy.engine.inventory import Inventory
 from proxy.engine.pinning import Pinned, Upkeep
 from proxy.engine.purging import Purging
 from proxy.engine.ready import Ready
+from proxy.engine.verifying import Verifying
 from proxy.engine.warming import Warming
 from proxy.fleet.base import Fleet
 from proxy.rules.endpoints import Policy
 from proxy.settings import Settings
-from proxy.stores.base import Observer
+from proxy.stores.base import Observer, Store
 from proxy.stores.pins import Pins
 
 
@@ -34,13 +35,14 @@ class Fleets:
 @dataclass(frozen=True, slots=True)
 class Common:
     """`stored` is told the size of what was stored; it tells how many bytes had to make room for it. `directory`:
-    `cache.dir`."""
+    `cache.dir`. `stores`: all that hold what was answered, each by itself."""
 
     index_policy: Policy
     stored: Callable[[int], Awaitable[int]]
     clock: Callable[[], float]
     observe: Observer
     directory: Path
+    stores: Sequence[Store]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def ready(settings: Settings, depot: Depot, fleets: Fleets, purging: Purging, pa
             stored=common.stored,
             clock=common.clock,
         ),
+        verifying=Verifying(blobs=depot.blobs, stores=common.stores, purging=purging),
         upkeep=Upkeep(
             pinned=parts.pinned,
             warming=warming,

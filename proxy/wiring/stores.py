@@ -16,7 +16,9 @@ from proxy.settings import Settings
 from proxy.stores.base import Observer, Store
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
+from proxy.stores.limit import Limit
 from proxy.stores.mirrored import Mirrored
+from proxy.stores.reclaiming import Reclaiming
 from proxy.stores.redis import RedisStore
 
 Clock = Callable[[], float]
@@ -32,13 +34,14 @@ def _prepared(directory: Path) -> None:
 @dataclass(frozen=True, slots=True)
 class Stores:
     """`marks` are apart from the rest, so that no purge and no lack of room takes them. `media`: whatever holds what a
-    metric calls by one name; the first of them is measured."""
+    metric calls by one name; the first of them is measured. `apart`: each that holds what was answered."""
 
     json: Store
     index: Store
     marks: Store
     blobs: DiskBlobs
     on_disk: Sequence[DiskStore]
+    apart: Sequence[Store]
     media: Mapping[StoreName, Sequence[Medium]]
 
     @property
@@ -72,7 +75,7 @@ async def stores(
         if not settings.redis.url:
             json, marks = await disk("json"), await disk("marks")
             media = {StoreName.JSON: [bounded(json), marks], StoreName.INDEX: [bounded(index)], **tarballs}
-            return Stores(json, index, marks, blobs, [index, json], media)
+            return Stores(json, index, marks, blobs, [index, json], [index, json], media)
     except OSError as error:
         reason = f"cannot be used ({error.strerror or error}); name a directory that is yours to write"
         raise SettingsError([f"cache.dir = {str(directory)!r}: {reason}"]) from error
@@ -81,4 +84,20 @@ async def stores(
     stack.push_async_callback(client.aclose)
     shared, remembered = redis("index"), redis("mark")
     media = {StoreName.JSON: [client, remembered], StoreName.INDEX: [bounded(index), shared], **tarballs}
-    return Stores(client, Mirrored(shared, index), remembered, blobs, [index], media)
+    return Stores(client, Mirrored(shared, index), remembered, blobs, [index], [index, shared, client], media)
+
+
+def reclaiming(settings: Settings, directory: Path, kept: Stores, limit: Limit, clock: Clock) -> Reclaiming:
+    """With Redis JSON is not on the disk, and Redis sees to its end by itself."""
+    on_disk = dict(zip(("index", "json"), kept.on_disk, strict=False))
+    return Reclaiming(
+        directory,
+        blobs=kept.blobs,
+        limit=limit,
+        kept=[store for name, store in on_disk.items() if name == "json"],
+        named={"tarballs": kept.blobs, **on_disk},
+        keep=settings.cache.keep,
+        max_size=settings.cache.max_size,
+        min_free=settings.cache.min_free,
+        clock=clock,
+    )

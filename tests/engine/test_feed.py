@@ -49,6 +49,9 @@ class NoBlobs:
     async def follow(self, name: str) -> Trail | None:
         return None
 
+    async def verify(self, file: Listed) -> str | None:
+        return None
+
     async def purge(self, selection: Selection) -> int:
         return 0
 

@@ -129,6 +129,31 @@ async def test_a_hub_whose_socket_was_removed_makes_another(tmp_path: Path) -> N
     await fleet.aclose()
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_a_hub_that_leaves_while_somebody_comes_says_nothing_of_it(
+    turns: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    came: list[socket.socket] = []
+
+    async def leave() -> None:
+        fleet = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+        for _ in range(3):
+            came.append(socket.socket(socket.AF_UNIX))
+            came[-1].connect(str(tmp_path / "fleet.sock"))
+        for _ in range(turns):  # of the loop: they are accepted in one, and told in the next
+            await asyncio.sleep(0)
+        await fleet.aclose()
+
+    asyncio.run(leave(), debug=True)  # which cancels what is left
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    for one in came:
+        one.settimeout(SOON)
+        with contextlib.suppress(ConnectionResetError):
+            while one.recv(4096):
+                pass  # what it was told before
+        one.close()
+
+
 @pytest.mark.anyio
 async def test_a_hub_that_leaves_is_followed_by_another(tmp_path: Path) -> None:
     heard: list[Invalidation] = []

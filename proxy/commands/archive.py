@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from rich.filesize import decimal
 
 from proxy import wiring
-from proxy.commands_offline import Needs, say_elsewhere
-from proxy.commands_progress import Told
+from proxy.commands import reached
+from proxy.commands.offline import Needs
+from proxy.commands.progress import Told
 from proxy.engine.exporting import Exported
 from proxy.engine.importing import Imported
 from proxy.errors import Error
-from proxy.model import State
 from proxy.settings import Settings
 from proxy.stores.zstandard import Packed, Unpacked
 
@@ -27,8 +26,9 @@ _LISTED = 50
 """Lines about single files; thousands would hide what is said after them."""
 
 
-async def export(settings: Settings, directory: Path, file: str, needs: Needs | None) -> bool:
-    """Write an archive of all, or of what `needs` says, to `file` ("-" is standard output); whether it has all that.
+async def export(settings: Settings, directory: Path, file: str, needs: Needs | None) -> tuple[Exported, int]:
+    """Write an archive of all, or of what `needs` says, to `file` ("-" is standard output); what came of it, and the
+    size of the archive in bytes.
 
     Raises `Error` where it cannot be written: then there is no file.
     """
@@ -42,29 +42,18 @@ async def export(settings: Settings, directory: Path, file: str, needs: Needs | 
                 else:
                     exported = await exporting.needed(needs.wanted, sink, lambda size: progress.tell(size=size))
             await sink.finish()
-            await _all_well(proxy, "the archive is not complete, and was not kept")
-    if needs is not None:
-        say_elsewhere(needs)
-    _say_exported(exported, file, sink.size)
-    return not exported.left_out
+            await reached.everything(proxy, "the archive is not complete, and was not kept")
+    return exported, sink.size
 
 
-async def import_(settings: Settings, directory: Path, file: str) -> bool:
-    """Store what is in `file` ("-" is standard input); whether all of it was as it should be."""
+async def import_(settings: Settings, directory: Path, file: str) -> Imported:
+    """Store what is in `file` ("-" is standard input); what came of it."""
     with _read(file) as source:
         async with wiring.opened(settings, directory) as proxy:
             with Told("importing", None) as progress:
                 imported = await proxy.ready.importing.run(Unpacked(source), lambda size: progress.tell(size=size))
-            await _all_well(proxy, "not everything could be stored")
-    _say_imported(imported, file)
-    return not imported.refused and not imported.broken
-
-
-async def _all_well(proxy: wiring.Proxy, otherwise: str) -> None:
-    """Raises `Error` where a store is not well: what fails on a store is absent there, and nothing else tells it."""
-    failed = [health for health in await asyncio.gather(*proxy.stores()) if health.state is not State.OK]
-    if failed:
-        raise Error(f"{otherwise}: {'; '.join(f'{health.name}: {health.detail}' for health in failed)}")
+            await reached.everything(proxy, "not everything could be stored")
+    return imported
 
 
 @contextlib.contextmanager
@@ -99,7 +88,7 @@ def _read(file: str) -> Iterator[FileIO]:
         raise Error(f"{file} cannot be read: {error.strerror or error}") from None
 
 
-def _say_exported(exported: Exported, file: str, size: int) -> None:
+def say_exported(exported: Exported, file: str, size: int) -> None:
     _say_all(exported.left_out)
     if exported.unknown:
         print(f"left out: {exported.unknown} tarballs that no stored index file knows", file=sys.stderr)
@@ -111,7 +100,7 @@ def _say_exported(exported: Exported, file: str, size: int) -> None:
         print(f"{len(exported.left_out)} things are missing from it; `crates-proxy warm` fetches them", file=sys.stderr)
 
 
-def _say_imported(imported: Imported, file: str) -> None:
+def say_imported(imported: Imported, file: str) -> None:
     _say_all([f"refused: {each}" for each in imported.refused])
     print(
         f"{file}: stored {imported.copies} index files and answers, {imported.tarballs} tarballs;"
@@ -129,3 +118,27 @@ def _say_all(lines: Sequence[str]) -> None:
         print(line, file=sys.stderr)
     if len(lines) > _LISTED:
         print(f"and {len(lines) - _LISTED} more", file=sys.stderr)
+
+
+def exported_json(exported: Exported, size: int) -> dict[str, Any]:
+    return {
+        "ok": not exported.left_out,
+        "copies": exported.copies,
+        "tarballs": exported.tarballs,
+        "bytes": size,
+        "unknown": exported.unknown,
+        "left_out": exported.left_out,
+    }
+
+
+def imported_json(imported: Imported) -> dict[str, Any]:
+    return {
+        "ok": not imported.refused and not imported.broken,
+        "copies": imported.copies,
+        "tarballs": imported.tarballs,
+        "there": imported.there,
+        "outdated": imported.outdated,
+        "evicted_bytes": imported.evicted,
+        "refused": imported.refused,
+        "broken": imported.broken or None,
+    }

@@ -12,7 +12,7 @@ from typing import TextIO
 from rich.filesize import decimal
 
 from proxy import wiring
-from proxy.commands_progress import Told
+from proxy.commands.progress import Told
 from proxy.engine.inventory import Lack, Wanted, named
 from proxy.engine.warming import Warmed
 from proxy.errors import Refused
@@ -50,7 +50,7 @@ def locked(arguments: Sequence[str], stdin: TextIO) -> Needs:
     return found
 
 
-async def warm(settings: Settings, directory: Path, needs: Needs) -> bool:
+async def warm(settings: Settings, directory: Path, needs: Needs, *, as_json: bool) -> bool:
     """Fetch what is missing, with a progress bar; say what came of it. Whether all of it is there now."""
     total = len(set(needs.wanted))
     async with wiring.opened(settings, directory) as proxy:
@@ -59,13 +59,18 @@ async def warm(settings: Settings, directory: Path, needs: Needs) -> bool:
                 needs.wanted, lambda each: progress.tell(size=each.fetched, failed=each.failure is not None)
             )
         failures = [each for each in ended if each.failure is not None] + await proxy.ready.warming.evicted(ended)
+    fetched = [each for each in ended if each.fetched]
+    size = sum(each.fetched for each in fetched)
+    before = sum(not each.asked for each in ended)
+    if as_json:
+        told = {"ok": not failures, "wanted": total, "fetched": len(fetched), "bytes": size, "before": before}
+        print(json.dumps({**told, "failures": [_failure(each) for each in failures]}, indent=2))
+        return not failures
     say_elsewhere(needs)
     _say_failures(failures)
-    fetched = [each for each in ended if each.fetched]
-    there = total - len(failures)
     print(
-        f"{there} of {total} are there: {decimal(sum(each.fetched for each in fetched))} fetched"
-        f" for {len(fetched)}, {sum(not each.asked for each in ended)} were there before",
+        f"{total - len(failures)} of {total} are there: {decimal(size)} fetched"
+        f" for {len(fetched)}, {before} were there before",
         file=sys.stderr,
     )
     if failures:
@@ -77,9 +82,15 @@ async def check(settings: Settings, directory: Path, needs: Needs, *, as_json: b
     """Say what is missing for a build from the cache alone. Whether nothing is. Nobody upstream is asked."""
     packages = named(needs.wanted)
     async with wiring.opened(settings, directory) as proxy:
-        missing = [lack for each in packages for lack in await proxy.ready.inventory.lacks(each, hashed=True)]
+        missing = []
+        with Told("checking", len(packages)) as progress:
+            for each in packages:
+                lacks = await proxy.ready.inventory.lacks(each, hashed=True)
+                missing += lacks
+                progress.tell(failed=bool(lacks))
     if as_json:
-        print(json.dumps({"ok": not missing, "packages": len(packages), "missing": [_json(each) for each in missing]}))
+        told = {"ok": not missing, "packages": len(packages), "missing": [_json(each) for each in missing]}
+        print(json.dumps(told, indent=2))
         return not missing
     say_elsewhere(needs)
     for lack in missing:
@@ -115,6 +126,10 @@ def say_elsewhere(needs: Needs) -> None:
 def _say_failures(failures: Sequence[Warmed]) -> None:
     for failure in failures:
         print(f"{failure.wanted}: {failure.failure}", file=sys.stderr)
+
+
+def _failure(warmed: Warmed) -> dict[str, str | None]:
+    return {"name": warmed.wanted.name, "version": warmed.wanted.version, "reason": warmed.failure}
 
 
 def _json(lack: Lack) -> dict[str, str]:

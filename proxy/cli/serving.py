@@ -1,0 +1,78 @@
+"""The command `serve`: its arguments, and what of the settings the processes need."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from proxy import logs, starting
+from proxy.cli import running
+from proxy.cli.running import with_config
+from proxy.errors import Error, SettingsError
+from proxy.rules.clients import Networks
+
+log = logging.getLogger("proxy")
+
+
+@click.command()
+@with_config
+@click.option("--host", metavar="ADDRESS", help="server.host: where to listen.")
+@click.option("--port", metavar="NUMBER", help="server.port: 0 picks a free one.")
+@click.option("--workers", metavar="NUMBER", help="server.workers: processes.")
+@click.option("--offline", is_flag=True, default=None, help="upstream.offline: serve only what is stored.")
+def serve(config: Path | None, host: str | None, port: str | None, workers: str | None, offline: bool | None) -> None:
+    """Run the server until SIGTERM or SIGINT.
+
+    It says `crates-proxy: serving on URL` when it does; `crates-proxy setup` prints what cargo has to know of it.
+    SIGTERM lets requests under way come to their end, for server.drain_timeout at most.
+
+    \b
+    crates-proxy serve --host 0.0.0.0 --workers 4
+    """
+    from proxy.server import sockets
+    from proxy.server import workers as processes
+    from proxy.server.guard import Limits
+    from proxy.server.serving import Tls
+    from proxy.web import app
+
+    given = {"server.host": host, "server.port": port, "server.workers": workers, "upstream.offline": offline}
+    loaded = running.loaded(config, given)
+    server = loaded.settings.server
+    logs.configure(level=loaded.settings.log.level, json_lines=loaded.settings.log.format == "json")
+    directory = running.directory(loaded)
+    log.info("crates-proxy starts", extra={"event": starting.in_force(loaded, directory)})
+    for warning in starting.warnings(loaded):
+        log.warning("%s", warning)
+    try:
+        if server.socket:
+            groups = sockets.unix(server.socket, workers=server.workers)
+        else:
+            groups = sockets.tcp(server.host, server.port, workers=server.workers)
+        status = processes.run(
+            app.made,
+            (loaded.settings, directory),
+            groups=groups,
+            tls=Tls(server.tls_cert, server.tls_key) if server.tls_cert else None,
+            drain_timeout=server.drain_timeout,
+            limits=Limits(
+                header_bytes=server.max_header_bytes,
+                headers=server.max_headers,
+                header_timeout=server.header_timeout,
+                body_min_rate=server.body_min_rate,
+                write_timeout=server.write_timeout,
+                connections=server.max_connections,
+                connections_per_client=server.max_connections_per_client,
+                trusted=Networks.of(server.trusted_proxies),
+            ),
+            on_drain=app.drain,
+        )
+    except SettingsError as error:
+        running.stop(error, 2)
+    except Error as error:
+        running.stop(error, 1)
+    if server.socket:
+        sockets.remove(server.socket)
+    sys.exit(status)

@@ -1,0 +1,90 @@
+"""The commands that set it up, and find out why something does not work: their arguments, and what they print."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from proxy import settings
+from proxy.cli import running
+from proxy.cli.running import with_config, with_json
+from proxy.errors import SettingsError
+from proxy.rules import cargo_lines
+from proxy.rules.endpoints import TIMED
+
+
+@click.command()
+@with_config
+@click.option("--check", is_flag=True, help="Print no settings; exit 2 where something is wrong.")
+@with_json("the settings, or what is wrong with them,")
+def config(config: Path | None, check: bool, as_json: bool) -> None:
+    """Print the settings in force and where each came from; secrets are masked.
+
+    All that is wrong is told at once, on standard error; the exit status is then 2. --check is for scripts that are
+    about to restart a server.
+
+    \b
+    crates-proxy config | grep -v '# default'
+    crates-proxy config --check --config /etc/crates-proxy.toml
+    """
+    try:
+        found = settings.load({}, config, os.environ, endpoints=TIMED)
+    except SettingsError as error:
+        if as_json:
+            running.printed({"ok": False, "problems": list(error.problems)})
+        running.stop(error, 2)
+    for note in found.notes:
+        click.echo(note, err=True)
+    if as_json:
+        rows = {} if check else {key: {"value": value, "origin": origin} for key, value, origin in settings.told(found)}
+        running.printed({"ok": True, "problems": [], **({} if check else {"settings": rows})})
+    elif not check:
+        click.echo(settings.render(found), nl=False)
+
+
+@click.command()
+@with_config
+@click.option("--write", is_flag=True, help="Write them into $CARGO_HOME/config.toml instead.")
+def setup(config: Path | None, write: bool) -> None:
+    """Print the lines for .cargo/config.toml that make cargo use this proxy.
+
+    They go into .cargo/config.toml of a project, or into the one of your home directory, which --write does: what else
+    is in there stays, what was there before is kept beside it once, and where it says something else about the same
+    tables nothing is written (exit status 1). Written again, for instance after server.public_url has changed, they are
+    replaced. `crates-proxy doctor` tells whether cargo goes by them.
+
+    \b
+    crates-proxy setup >> .cargo/config.toml
+    CRATES_PROXY_SERVER__PUBLIC_URL=https://crates.example.org crates-proxy setup --write
+    """
+    from proxy.commands import setup as setting_up
+
+    loaded = running.loaded(config, {})
+    index = running.parsed(lambda: setting_up.index(loaded.settings))
+    if setting_up.local_only(loaded.settings):
+        click.echo("for this machine only: set server.public_url, and others can use these lines too", err=True)
+    if write:
+        click.echo(running.done(lambda: setting_up.write(setting_up.configuration(os.environ), index)), err=True)
+    else:
+        click.echo("# .cargo/config.toml, of a project or of your home directory")
+        click.echo(cargo_lines.lines(index), nl=False)
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script with which a shell completes commands, options and the names of endpoints.
+
+    \b
+    bash   crates-proxy completion bash > ~/.local/share/bash-completion/completions/crates-proxy
+    zsh    crates-proxy completion zsh > ~/.zfunc/_crates-proxy      (with ~/.zfunc in $fpath)
+    fish   crates-proxy completion fish > ~/.config/fish/completions/crates-proxy.fish
+    """
+    made = get_completion_class(shell)
+    assert made is not None
+    root = context.find_root().command
+    click.echo(made(root, {}, "crates-proxy", "_CRATES_PROXY_COMPLETE").source())
