@@ -51,12 +51,12 @@ def proxy(upstream: Upstream, clock: ManualClock, tmp_path: Path) -> Iterator[Pr
 
 def looked(upstream: Upstream, times: int) -> None:
     """Wait until the feed has been asked for so often."""
-    upstream.wait_for(times, host="static", contains=FEED, within=10.0)
+    upstream.wait_for(times, host="static", contains=FEED, within=30.0)
     assert len(upstream.asked(contains=FEED)) == times
 
 
 def until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while not done():
         assert time.monotonic() < end
         time.sleep(0.02)
