@@ -21,7 +21,7 @@ from proxy import settings
 from proxy.rules.endpoints import TIMED
 from proxy.server import serving, sockets
 from proxy.server.fast import SHORTCUT
-from proxy.server.protocol import Protocol
+from proxy.server.guard import Guarded, Limits, bound
 from proxy.web.app import App
 from tests.upstream import Upstream
 
@@ -132,8 +132,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        guarded = bound(Guarded, Limits())
         self._door = await asyncio.get_running_loop().create_server(
-            lambda: Protocol(self.config, self.server_state, self.lifespan.state), sock=self._long
+            lambda: guarded(self.config, self.server_state, self.lifespan.state), sock=self._long
         )
         self.ready.set()
 

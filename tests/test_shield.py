@@ -104,6 +104,34 @@ async def test_reads_of_the_api_wait_for_their_turn_in_order_and_those_without_o
     assert asks[len(sent) - 1].need.doubted.result() == THROTTLED
 
 
+async def test_who_has_a_copy_that_lacks_something_waits_for_a_turn_however_late(tmp_path: Path) -> None:
+    upstream = Scripted()
+    async with shielded(upstream, tmp_path) as shield:
+        asks = [read(urgency=Urgency.CONTENT) for _ in range(6)]
+        for ask in asks:
+            ask.need.outdated = True
+        begun = asyncio.get_running_loop().time()
+        await asyncio.gather(*map(shield.send, asks))
+    assert len(upstream.asked) == 6 and not any(ask.need.doubted.done() for ask in asks)
+    due = [ask.need.due - begun for ask in asks]
+    assert due == sorted(due) and due[-1] > 0.03
+    assert all(at >= ask.need.due - 0.01 for at, ask in upstream.asked), "and knows when that is"
+
+
+async def test_what_is_wanted_by_the_way_stays_so_and_its_doubts_are_everybodys(tmp_path: Path) -> None:
+    upstream = Scripted()
+    async with shielded(upstream, tmp_path, Limits(rate=0.01, burst=1, max_wait=1000.0)) as shield:
+        await shield.send(read())
+        need = Need(Urgency.CONTENT)
+        by_the_way = need.by_the_way()
+        need.raise_to(Urgency.CLIENT)
+        with pytest.raises(Throttled):
+            await shield.send(Ask(Host.API, "GET", "/x", need=by_the_way))
+        by_the_way.doubt("why")
+        assert need.doubted.result() == "why"
+    assert len(upstream.asked) == 1
+
+
 async def test_the_index_and_the_tarballs_have_no_budget(tmp_path: Path) -> None:
     upstream = Scripted()
     async with shielded(upstream, tmp_path, Limits(rate=0.01, burst=1, max_wait=0.0)) as shield:
@@ -323,9 +351,37 @@ async def test_where_the_second_attempt_fails_too_the_first_answer_stands(tmp_pa
     (tmp_path / "new").mkdir()
     async with shielded(Scripted(first, Faulty("reset")), tmp_path) as shield:
         answer = await shield.send(read())
-        assert answer is first and not first.closed
+        assert (answer.head, b"".join([piece async for piece in answer.body()])) == (first.head, b"words")
+        await answer.aclose()
     async with shielded(Scripted(first), tmp_path / "new", Limits(rate=0.01, burst=1, max_wait=0.0)) as shield:
-        assert await shield.send(read()) is first, "and where the budget has no room for it"
+        assert (await shield.send(read())).head is first.head, "and where the budget has no room for it"
+
+
+async def test_who_asks_again_has_given_the_first_connection_back(tmp_path: Path) -> None:
+    first = Said(502, Faulty("reset"))
+    closed: list[bool] = []
+
+    class Observed(Scripted):
+        async def send(self, ask: Ask) -> Said:
+            closed.append(first.closed)
+            return await super().send(ask)
+
+    async with shielded(Observed(first, Said(200)), tmp_path) as shield:
+        assert (await shield.send(read())).head.status == 200
+    assert closed == [False, True], "else all connections may be held by those who wait for one more"
+
+
+async def test_a_refusal_that_does_not_end_holds_up_nobody_for_long(tmp_path: Path) -> None:
+    class Endless(Said):
+        async def body(self) -> AsyncGenerator[bytes]:
+            await asyncio.Event().wait()
+            yield b""
+
+    first = Endless(502)
+    async with shielded(Scripted(first, Said(200)), tmp_path) as shield:
+        async with asyncio.timeout(5):
+            assert (await shield.send(read())).head.status == 200
+    assert first.closed
 
 
 async def test_who_leaves_between_two_attempts_leaves_nothing_open(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ It refuses to know where entries are kept, how upstream is reached, and how an a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
@@ -41,8 +42,10 @@ class Answers:
         observe: Observer,
         stale_after: float,
         offline: bool = False,
+        put_off: Callable[[Read], None] = lambda read: None,
     ) -> None:
-        """`stale_after`: seconds that upstream may take to begin an answer where there is a copy to serve instead."""
+        """`stale_after`: seconds that upstream may take to begin an answer where there is a copy to serve instead.
+        `put_off` is told of reads that got a copy because the API may not be asked now."""
         self._copies = copies
         self._upstream = upstream
         self._fleet = fleet
@@ -51,6 +54,7 @@ class Answers:
         self._observe = observe
         self._stale_after = stale_after
         self._offline = offline
+        self._put_off = put_off
         self._flights: Flights[Outcome] = Flights()
         self._needs: dict[str, Need] = {}  # of the flights under way
         self._begun: set[str] = set()  # keys that upstream has begun to answer
@@ -87,6 +91,18 @@ class Answers:
                 return await self._join(read, None if patient else entry)
         assert_never(decision)
 
+    async def refresh(self, read: Read) -> float:
+        """Have the API's own answer anew where a slot of the budget is free, like a refresh behind an answer that was
+        given; nothing where it is fresh. What fails is told to who joins, not here.
+
+        Returns 0, or where nothing could be sent the seconds after which it is worth another attempt.
+        """
+        while (other := self._flights.under_way(read.key)) is not None:
+            await asyncio.wait({other})  # what it brings is found then, and what it was refused tells nothing here
+        need = self._needed(read.key, Urgency.REFRESH)
+        await asyncio.wait({self._flights.start(read.key, lambda: self._load(read, anew=True))})
+        return need.refused
+
     @property
     def avoided(self) -> int:
         """Requests to the API that the index has made needless, in this process."""
@@ -100,13 +116,17 @@ class Answers:
         need = self._needed(read.key, Urgency.CONTENT if copied else Urgency.CLIENT)
         stale = None
         if copy is not None:
-            stale = Meanwhile(self._stale_after, lambda: self._unanswered(read, need), need.doubted)
+            stale = Meanwhile(
+                self._stale_after, lambda: self._unanswered(read, need), need.doubted, lambda: self._longer(need)
+            )
         try:
             outcome, collapsed = await self._flights.join(
                 read.key, lambda: self._load(read), patience=FIRST_BYTE, meanwhile=stale
             )
         except TimeoutError:
-            raise Late(f"{read.target} could not be had from crates.io within {FIRST_BYTE:.0f} s; try again") from None
+            late = Late(f"{read.target} could not be had from crates.io within {FIRST_BYTE:.0f} s; try again")
+            entry, mark = await self._copies.stored(read)  # upstream has begun, and is too slow for who has a copy
+            return self._fallback(read, entry, mark, late)
         return replace(outcome, collapsed=True) if collapsed else outcome
 
     def _needed(self, key: str, urgency: Urgency) -> Need:
@@ -116,6 +136,11 @@ class Answers:
         need = self._needs.get(key) or Need(urgency)
         need.raise_to(urgency)
         return need
+
+    def _longer(self, need: Need) -> float:
+        """Seconds more that one with a copy waits. Where it is known that the copy hides something, upstream has the
+        same time from when its turn comes."""
+        return need.due + self._stale_after - asyncio.get_running_loop().time() if need.outdated else 0.0
 
     async def _unanswered(self, read: Read, need: Need) -> Outcome | None:
         """The stored copy, where upstream has not begun to answer and the copy may be served."""
@@ -131,14 +156,14 @@ class Answers:
             return None
         return self._stale(read, entry, mark, now, detail="stale-if-error")
 
-    async def _load(self, read: Read) -> Outcome:
+    async def _load(self, read: Read, *, anew: bool = False) -> Outcome:
         """The flight, in turn with the other members of the fleet. What one has stored the others find; where it
-        failed or must not be stored, each has one attempt."""
+        failed or must not be stored, each has one attempt. `anew`: see `refresh`."""
         try:
             if self._offline:
-                return await self._look_and_ask(read)
+                return await self._look_and_ask(read, anew)
             async with self._fleet.lease(read.key, TURN) as lease:
-                outcome = await self._look_and_ask(read)
+                outcome = await self._look_and_ask(read, anew)
                 if outcome.stored or outcome.verdict is Verdict.HIT:
                     lease.done()
                 return outcome
@@ -146,32 +171,46 @@ class Answers:
             self._begun.discard(read.key)
             self._needs.pop(read.key, None)
 
-    async def _look_and_ask(self, read: Read) -> Outcome:
+    async def _look_and_ask(self, read: Read, anew: bool) -> Outcome:
         """Look again, ask upstream, store. What fails becomes a stale answer where one may be served."""
         entry, mark = await self._copies.stored(read)
         now = self._clock()
         decision = freshness.decide(entry, read.policy, now, changed=mark.changed, no_cache=read.no_cache)
-        if entry is not None and decision is Decision.FRESH:  # another member was faster
+        anew = anew and entry is not None and self._renewing.overdue(entry, now)
+        if entry is not None and decision is Decision.FRESH and not anew:  # another member was faster
             return self._hit(read, entry, freshness.fresh_for(entry, read.policy, now, mark.changed), now)
         forced = read.no_cache and freshness.decide(entry, read.policy, now, changed=mark.changed) is Decision.FRESH
         forwarded = "uri-miss" if entry is None else "request" if forced else "stale"
         look = await self._renewing.look(read, entry, mark.changed)
         if look.renewed is not None:
-            outcome = await self._keep_it(read, look.renewed, Verdict.REVALIDATED, forwarded=forwarded, status=None)
-            return replace(outcome, detail=renewal.DETAIL)
+            return await self._vouched(read, look.renewed, forwarded)
+        need = self._needs.get(read.key) or Need()
+        need.outdated = look.outdated
+        spared = need if look.overdue is None else need.by_the_way()
         try:
-            return await self._fetch(read, entry, forwarded, look.sight)
+            return await self._fetch(read, entry, forwarded, look.sight, spared)
         except (UpstreamError, Offline, Throttled) as error:
             if isinstance(error, UpstreamError) and not isinstance(error, Down):
                 self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name} {read.tag}: {error.detail}")
+            if isinstance(error, Throttled | Down):
+                need.refused = float(error.retry_after or 1)
+                if look.overdue is not None:
+                    self._put_off(read)
+                    return await self._vouched(read, look.overdue, forwarded)
             entry, mark = await self._copies.stored(read)
             return self._fallback(read, entry, mark, error)
 
-    async def _fetch(self, read: Read, entry: Entry | None, forwarded: str, sight: renewal.Sight | None) -> Outcome:
+    async def _vouched(self, read: Read, renewed: Entry, forwarded: str) -> Outcome:
+        """What the index has renewed."""
+        outcome = await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded=forwarded, status=None)
+        return replace(outcome, detail=renewal.DETAIL)
+
+    async def _fetch(
+        self, read: Read, entry: Entry | None, forwarded: str, sight: renewal.Sight | None, need: Need
+    ) -> Outcome:
         def begun() -> None:
             self._begun.add(read.key)
 
-        need = self._needs.get(read.key) or Need()
         requested_at = self._clock()
         conditions = freshness.validators(entry) if entry is not None else ()
         head, body = await exchange.ask(self._upstream, read, conditions, begun, need)
@@ -216,6 +255,7 @@ class Answers:
         if isinstance(error, Offline):
             return self._stale(read, entry, mark, now, detail="offline")
         if isinstance(error, Throttled):
+            self._put_off(read)
             return self._stale(read, entry, mark, now, detail=THROTTLED)
         limited = isinstance(error, Declined) and error.status == 429
         if not limited and not freshness.may_serve_on_error(entry, read.policy, now, mark.changed):

@@ -42,12 +42,17 @@ class Changes:
         scopes = ["all", f"endpoint/{read.endpoint.name}"]
         if read.tag:
             scopes.append(f"crate/{read.tag}")
+        # What is known now may be forgotten while the rest is read.
+        mark = Mark()
+        for scope in scopes:
+            mark = mark.merged(self._known.get(scope, Mark()))
         unknown = [scope for scope in scopes if scope not in self._known]
         if unknown:
-            for scope, mark in zip(unknown, await asyncio.gather(*map(self._stored, unknown)), strict=True):
-                self._learn(scope, mark)
-        mark = Mark()
-        # What became of a single key is told to those who run; whoever starts later finds it deleted.
+            for scope, stored in zip(unknown, await asyncio.gather(*map(self._stored, unknown)), strict=True):
+                self._learn(scope, stored)
+                mark = mark.merged(stored)
+        # And some was announced meanwhile. What became of a single key is told to those who run; whoever starts later
+        # finds it deleted.
         for scope in (*scopes, _KEY + read.key):
             mark = mark.merged(self._known.get(scope, Mark()))
         return mark

@@ -7,6 +7,7 @@ the next client wants it too. An error is shared with those who wait and not rem
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,8 @@ T = TypeVar("T")
 
 FIRST_BYTE = 24.0
 """Seconds until a client has the first byte of an answer or of our error: cargo gives up after 30 without any."""
+MOMENT = 0.001
+"""Seconds that are not worth a timer."""
 TURN = 20.0
 """Seconds to wait for another member of the fleet that loads the same; less than FIRST_BYTE, to go on alone then."""
 
@@ -22,11 +25,13 @@ TURN = 20.0
 @dataclass(frozen=True, slots=True)
 class Meanwhile(Generic[T]):
     """What to be content with when a load takes longer than `after` seconds, whoever began it, or once `doubted` is
-    done; None where there is no such thing."""
+    done; None where there is no such thing. `longer`: asked after that time, for how many seconds more the load is
+    worth waiting for."""
 
     after: float
     instead: Callable[[], Awaitable[T | None]]
     doubted: asyncio.Future[str] | None = None
+    longer: Callable[[], float] = lambda: 0.0
 
 
 class Flights(Generic[T]):
@@ -69,9 +74,12 @@ class Flights(Generic[T]):
         if meanwhile is not None:
             waited = begun - self._begun.get(key, begun)
             watched: set[asyncio.Future[Any]] = {task} if meanwhile.doubted is None else {task, meanwhile.doubted}
-            after = max(0.0, meanwhile.after - waited)
-            after = after if patience is None else min(patience, after)
-            await asyncio.wait(watched, timeout=after, return_when=asyncio.FIRST_COMPLETED)
+            end = math.inf if patience is None else begun + patience
+            after = min(max(0.0, meanwhile.after - waited), end - begun)
+            while not (await asyncio.wait(watched, timeout=after, return_when=asyncio.FIRST_COMPLETED))[0]:
+                after = min(meanwhile.longer(), end - loop.time())
+                if after < MOMENT:
+                    break
             other = None if task.done() else await meanwhile.instead()
             if other is not None:
                 return other, False

@@ -22,15 +22,21 @@ class Holdings:
         self._changes = changes
         self._stores = stores
         self._blobs = blobs
-        self._deleting: set[asyncio.Task[int]] = set()
+        self._deleting: set[asyncio.Task[None]] = set()
 
     def hear(self, invalidation: Invalidation) -> None:
         """The fleet's listener. Another member's disk need not be ours: what it purged, each purges itself."""
         self._changes.hear(invalidation)
         if not invalidation.soft:
-            task = asyncio.ensure_future(self.delete(invalidation.selection))
+            task = asyncio.ensure_future(self._deleted(invalidation))
             self._deleting.add(task)
             task.add_done_callback(self._deleting.discard)
+
+    async def _deleted(self, invalidation: Invalidation) -> None:
+        """Delete it here, too, and forget it once more: until a file was gone, somebody may have taken it to memory,
+        and no mark is looked at for tarballs."""
+        await self.delete(invalidation.selection)
+        self._changes.hear(invalidation)
 
     async def delete(self, selection: Selection) -> int:
         """Delete from the stores of this member; how many values and files that were (0 told for a single key)."""

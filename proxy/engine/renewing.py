@@ -29,17 +29,24 @@ STALE_WITHIN = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a look at the index brought: the entry renewed, or what was seen before the API is asked; or neither."""
+    """What a look at the index brought: the entry renewed, or what was seen before the API is asked; or neither.
+
+    overdue: the entry renewed, for where the API cannot be asked now: it has been long enough that it ought to be.
+    outdated: the index shows that there is news which the entry does not tell.
+    """
 
     renewed: Entry | None = None
     sight: Sight | None = None
+    overdue: Entry | None = None
+    outdated: bool = False
 
 
 NOTHING = Look()
 
 
 class Renewing:
-    """`index` reads an index file. `ceiling`: seconds for which an answer of the API may be renewed; 0 for never.
+    """`index` reads an index file. `ceiling`: seconds for which an answer of the API is renewed without asking the
+    API whenever it can be asked; 0 for never renewed.
 
     `avoided`: requests to the API that were not needed, since the start of this process.
     """
@@ -74,14 +81,20 @@ class Renewing:
             return NOTHING
         path, index = found
         now = self._clock()
-        if entry is not None and renewal.renewable(
-            entry, now, changed=changed, ceiling=self._ceiling, no_cache=read.no_cache
-        ):
+        sight = renewal.sight(path, index, now)
+        if entry is None:
+            return Look(sight=sight)
+        renewed = None
+        if renewal.renewable(entry, now, changed=changed, no_cache=read.no_cache):
             renewed = renewal.renewed(entry, index, read.policy, now)
-            if renewed is not None:
-                self.avoided += 1
-                return Look(renewed=renewed)
-        return Look(sight=renewal.sight(path, index, now))
+        if renewed is not None and not self.overdue(entry, now):
+            self.avoided += 1
+            return Look(renewed=renewed)
+        return Look(sight=sight, overdue=renewed, outdated=renewal.outdated(entry, index))
+
+    def overdue(self, entry: Entry, now: float) -> bool:
+        """Whether the API should be asked about an entry, however fresh the index keeps it."""
+        return renewal.overdue(entry, now, self._ceiling)
 
     async def _found(self, places: tuple[str, ...]) -> tuple[str, Entry] | None:
         """The index file of the crate, and its path; None where there is none, or only a stale copy to be had."""

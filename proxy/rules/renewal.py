@@ -66,17 +66,28 @@ def attested(entry: Entry, seen: Sight | None) -> Entry:
     return replace(entry, witness=Witness(seen.path, seen.validator, entry.responded_at))
 
 
-def renewable(entry: Entry, now: float, *, changed: float, ceiling: float, no_cache: bool) -> bool:
-    """Whether the index may be asked about an entry instead of the API. `changed`: as in `freshness.decide`; what
-    was announced (a change of owners, say) may concern what the index does not show, and upstream lags after it.
-
-    `ceiling`: seconds since the API was asked. A client that insists wants the API.
-    """
+def renewable(entry: Entry, now: float, *, changed: float, no_cache: bool) -> bool:
+    """Whether the index may vouch for an entry. `changed`: as in `freshness.decide`; what was announced (a change of
+    owners, say) may concern what the index does not show, and upstream lags after it. A client that insists wants
+    the API."""
     if entry.witness is None or entry.requested_at < changed + LAG:
         return False
-    if no_cache and freshness.insisted(entry, now):
+    return not (no_cache and freshness.insisted(entry, now))
+
+
+def overdue(entry: Entry, now: float, ceiling: float) -> bool:
+    """Whether the index has vouched for an entry so long that the API is to be asked, if it can be: for what the
+    index does not show, which is download counters. `ceiling`: seconds since the API was asked, 0 for no matter."""
+    if entry.witness is None or ceiling <= 0:
         return False
-    return 0.0 <= now - entry.witness.fetched_at < ceiling  # THE LINE that bounds how old counters become
+    return not 0.0 <= now - entry.witness.fetched_at < ceiling  # THE LINE that bounds how old counters become
+
+
+def outdated(entry: Entry, index: Entry) -> bool:
+    """Whether the index file shows that there is news which the entry does not tell. An older copy of the file than
+    the API's answer, as another member may have it, shows nothing."""
+    witness = entry.witness
+    return witness is not None and validator(index) != witness.validator and index.responded_at > witness.fetched_at
 
 
 def renewed(entry: Entry, index: Entry, policy: Policy, now: float) -> Entry | None:

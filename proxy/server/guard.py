@@ -70,10 +70,10 @@ class Watch:
         self.watched.add(connection)
         if self.timer is None:
             self.timer = connection.loop.call_later(self.period, self._look, connection.loop)
+        address = connection.client[0] if connection.client else ""
+        self.clients[address] += 1  # whatever becomes of it, for `go` counts it out again
         if len(self.watched) > self.limits.connections:
             return f"This proxy has its {self.limits.connections} connections (server.max_connections)."
-        address = connection.client[0] if connection.client else ""
-        self.clients[address] += 1
         most = self.limits.connections_per_client
         if not most or self.clients[address] <= most:
             return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -22,13 +23,26 @@ class Need:
 
     `doubted` becomes true when the answer will not be there soon, so that whoever has something else to serve need
     not wait for it; its result says why, as the `detail` of Cache-Status.
+
+    outdated: what else there is to serve is known to lack something, so that the answer is worth its turn. due: when
+    its turn comes, in the loop's time. refused: seconds after which it is worth another attempt, where it could not
+    be sent; 0 else.
     """
 
-    __slots__ = ("_doubted", "urgency")
+    __slots__ = ("_doubted", "due", "outdated", "refused", "urgency")
 
     def __init__(self, urgency: Urgency = Urgency.CLIENT) -> None:
         self.urgency = urgency
+        self.outdated = False
+        self.due = -math.inf
+        self.refused = 0.0
         self._doubted: asyncio.Future[str] | None = None
+
+    def by_the_way(self) -> Need:
+        """The same answer for the same people, but only where it costs nobody anything, whoever else joins."""
+        other = Need(Urgency.REFRESH)
+        other._doubted = self.doubted
+        return other
 
     def raise_to(self, urgency: Urgency) -> None:
         """Somebody has joined it. It becomes no less urgent, and nobody else's than it was."""

@@ -59,7 +59,8 @@ class LimitedUpstream:
                 raise _spent(turn.retry_after) if hold is None else _held(Host.API, hold, turn.retry_after)
 
     async def _wait(self, ask: Ask, turn: Turn) -> None:
-        if turn.wait > self._stale_after:
+        ask.need.due = asyncio.get_running_loop().time() + turn.wait
+        if turn.wait > self._stale_after and not ask.need.outdated:
             ask.need.doubt(THROTTLED)
         try:
             await asyncio.sleep(turn.wait)

@@ -1,7 +1,8 @@
-"""An answer of which the beginning has been read, and that is whole all the same."""
+"""Answers of which the beginning has been read: one that is whole all the same, and one of which that is all."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
@@ -11,6 +12,10 @@ from proxy.upstream.base import Answer
 
 ENOUGH = 64 * 1024
 """Bytes of a refusal that are looked at; crates.io's have some hundreds."""
+
+
+WITHIN = 1.0
+"""Seconds for a refusal that is put away: it comes with its head, or is not worth the wait."""
 
 
 class Peeked:
@@ -55,3 +60,32 @@ class Peeked:
 
     async def aclose(self) -> None:
         await self._answer.aclose()
+
+
+async def put_away(answer: Answer) -> Answer:
+    """A refusal without its connection: its head, and what came of its body at once."""
+    kept = Peeked(answer)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WITHIN):
+                await kept.peek()
+    finally:
+        with contextlib.suppress(UpstreamError):
+            await kept.aclose()
+    return _PutAway(kept.head, kept.start)
+
+
+class _PutAway:
+    def __init__(self, head: Head, start: bytes) -> None:
+        self._head = head
+        self._start = start
+
+    @property
+    def head(self) -> Head:
+        return self._head
+
+    async def body(self) -> AsyncGenerator[bytes]:
+        yield self._start
+
+    async def aclose(self) -> None:
+        pass

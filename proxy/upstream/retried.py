@@ -11,6 +11,7 @@ from collections.abc import Callable
 from proxy.errors import Error
 from proxy.rules.bucket import Urgency
 from proxy.upstream.base import Answer, Ask, Upstream
+from proxy.upstream.peeked import put_away
 
 PASSING = frozenset((500, 502, 503, 504))
 """What the next attempt, or another of upstream's machines, may answer differently."""
@@ -31,16 +32,14 @@ class RetriedUpstream:
         waited_for = ask.need.urgency is Urgency.CLIENT and ask.method == "GET" and not ask.straight
         if head.status not in PASSING or not waited_for or head.get(b"retry-after"):
             return answer
+        # Its connection is given back first: who waits for a second one while he holds the first may wait for others
+        # that do the same.
+        failed = await put_away(answer)
+        await asyncio.sleep(PAUSE[0] + (PAUSE[1] - PAUSE[0]) * self._chance())
         try:
-            await asyncio.sleep(PAUSE[0] + (PAUSE[1] - PAUSE[0]) * self._chance())
-            again = await self._inner.send(ask)
+            return await self._inner.send(ask)
         except Error:
-            return answer
-        except BaseException:
-            await answer.aclose()
-            raise
-        await answer.aclose()
-        return again
+            return failed
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -7,14 +7,17 @@ from contextlib import AsyncExitStack
 
 from proxy.engine.answers import Answers
 from proxy.engine.copies import Copies
+from proxy.engine.deferred import Deferred
 from proxy.engine.feed import Feed
 from proxy.engine.purging import Purging
 from proxy.engine.renewing import Renewing
 from proxy.fleet.base import Fleet
+from proxy.model import Host
 from proxy.rules.endpoints import Policy
 from proxy.settings import Settings
 from proxy.stores.base import Observer, Store
 from proxy.upstream.base import Upstream
+from proxy.wiring.members import Member
 
 Clock = Callable[[], float]
 
@@ -23,18 +26,26 @@ def answers(
     settings: Settings,
     copies: Copies,
     upstream: Upstream,
-    fleet: Fleet,
+    member: Member,
     clock: Clock,
     observe: Observer,
     index_policy: Policy,
     stack: AsyncExitStack,
+    *,
+    serving: bool,
 ) -> Answers:
-    """Index files are answers like others, and decide whether others are still right."""
+    """Index files are answers like others, and decide whether others are still right. Where clients are served, what
+    they were put off with is fetched later."""
     given = settings.upstream
+    deferred = Deferred(
+        refresh=lambda read: built.refresh(read),
+        held=lambda: hold.seconds if (hold := member.budget.held(Host.API)) is not None else 0.0,
+        clock=clock,
+    )
     built = Answers(
         copies=copies,
         upstream=upstream,
-        fleet=fleet,
+        fleet=member.fleet,
         renewing=Renewing(
             index=lambda read: built.get(read),
             index_policy=index_policy,
@@ -45,8 +56,12 @@ def answers(
         observe=observe,
         stale_after=given.stale_after,
         offline=given.offline,
+        put_off=deferred.note,
     )
     stack.push_async_callback(built.aclose)
+    if serving and not given.offline:
+        deferred.start()
+        stack.push_async_callback(deferred.aclose)
     return built
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+
 import pytest
 
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes
 from proxy.engine.copies import Copies, Hot
+from proxy.engine.flight import FIRST_BYTE
 from proxy.engine.renewing import Renewing
 from proxy.model import Invalidation, Selection, Verdict
 from proxy.rules import endpoints, keys, routes
 from proxy.rules.endpoints import Kind, Policy
 from proxy.stores.memory import Memory
 from proxy.upstream.base import Answer, Ask
-from tests.engine.fakes import DictStore, FakeFleet, FakeUpstream
-
-pytestmark = pytest.mark.anyio
+from tests import virtual_time
+from tests.engine.fakes import DictStore, FakeAnswer, FakeFleet, FakeUpstream
 
 PATH = "/api/v1/crates/leaf/1.0.0/dependencies"
 
@@ -35,6 +38,7 @@ class SlowStore(DictStore):
         return await super().get(key)
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("soft", [True, False])
 async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> None:
     now = [1000.0]
@@ -65,6 +69,50 @@ async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> N
     assert (await answers.get(read)).verdict is Verdict.MISS, "the copy from before the announcement is not fresh"
     assert upstream.asked == 2
     await answers.aclose()
+
+
+class Dribbling(FakeAnswer):
+    """Its head comes at once, its body takes a minute."""
+
+    async def body(self) -> AsyncGenerator[bytes]:
+        for _ in range(60):
+            await asyncio.sleep(1)
+            yield b" "
+
+
+def test_who_has_a_copy_is_not_failed_by_an_upstream_that_begins_and_does_not_end() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, virtual_time.VirtualTimeLoop)
+        changes = Changes(DictStore(), keep=1.0, tiers=())
+        memory, negatives, store = Memory[Hot](1 << 20), Memory[Hot](1 << 20), DictStore()
+        upstream = FakeUpstream(b'{"dependencies":[]}')
+        answers = Answers(
+            copies=Copies(
+                memory=memory, negatives=negatives, stores={Kind.JSON: store}, keep={Kind.JSON: None}, changes=changes
+            ),
+            upstream=upstream,
+            fleet=FakeFleet(),
+            renewing=Renewing(
+                index=lambda read: answers.get(read), index_policy=Policy(), ceiling=0.0, clock=loop.clock
+            ),
+            clock=loop.clock,
+            observe=lambda what, happened: None,
+            stale_after=2.0,
+        )
+        match = routes.match("GET", PATH, ())
+        read = keys.read(match, endpoints.policy(match.endpoint, ()))
+        await answers.get(read)
+        await asyncio.sleep(8 * 86400)
+        upstream.answer = Dribbling(b"")
+        begun = loop.time()
+        outcome = await answers.get(read)
+        assert (outcome.verdict, outcome.detail) == (Verdict.STALE, "stale-if-error")
+        assert loop.time() - begun <= FIRST_BYTE
+        await answers.aclose()
+
+    with virtual_time.running() as runner:
+        runner.run(main())
 
 
 def test_the_fakes_have_the_shape_of_what_they_stand_for() -> None:

@@ -202,6 +202,28 @@ async def test_who_has_something_else_waits_a_little_only(patience: float | None
     assert await flights.join("key", Load(), patience=patience, meanwhile=meanwhile) == ("result", True)
 
 
+async def test_what_is_worth_more_is_waited_for_a_little_longer() -> None:
+    flights, load = Flights[str](), Load()
+    longer = [0.01, 0.01, 0.0]
+
+    async def instead() -> str:
+        return f"something else, {len(longer)} times later"
+
+    meanwhile = Meanwhile(0.0, instead, longer=lambda: longer.pop(0) if longer else 0.0)
+    assert await flights.join("key", load, meanwhile=meanwhile) == ("something else, 0 times later", False)
+    longer = [60.0]
+    assert await flights.join("key", load, patience=0.02, meanwhile=meanwhile) == (
+        "something else, 0 times later",
+        False,
+    ), "yet never longer than anybody waits"
+    longer = [60.0]
+    waiting = asyncio.create_task(flights.join("key", load, meanwhile=meanwhile))
+    while longer:
+        await asyncio.sleep(0)
+    load.succeed("result")
+    assert await waiting == ("result", True)
+
+
 async def test_who_may_not_have_something_else_waits_on() -> None:
     flights, load = Flights[str](), Load()
     asked = asyncio.Event()

@@ -95,30 +95,53 @@ def test_what_the_api_said_is_attested_by_what_was_seen_before() -> None:
 
 
 @pytest.mark.parametrize(
-    "entry, changed, ceiling, no_cache, may",
+    "entry, changed, no_cache, may",
     [
-        (answer(), -math.inf, 6 * HOUR, False, True),
-        (replace(answer(), witness=None), -math.inf, 6 * HOUR, False, False),
-        (answer(NOW - 6 * HOUR + 1), -math.inf, 6 * HOUR, False, True),
-        (answer(NOW - 6 * HOUR), -math.inf, 6 * HOUR, False, False),
-        (answer(NOW + 1), -math.inf, 6 * HOUR, False, False),  # a clock that went backwards
-        (answer(), NOW - 400 - LAG, 6 * HOUR, False, True),
-        (answer(), NOW - 400 - LAG + 1, 6 * HOUR, False, False),
-        (answer(), NOW - 10, 6 * HOUR, False, False),
-        (answer(), -math.inf, 6 * HOUR, True, False),
-        (answer(NOW - 9), -math.inf, 6 * HOUR, True, True),  # it was asked for just now
-        (answer(), -math.inf, 0.0, False, False),
+        (answer(), -math.inf, False, True),
+        (replace(answer(), witness=None), -math.inf, False, False),
+        (answer(), NOW - 400 - LAG, False, True),
+        (answer(), NOW - 400 - LAG + 1, False, False),
+        (answer(), NOW - 10, False, False),
+        (answer(), -math.inf, True, False),
+        (answer(NOW - 9), -math.inf, True, True),  # it was asked for just now
     ],
 )
-def test_when_the_index_may_be_asked_instead(
-    entry: Entry, changed: float, ceiling: float, no_cache: bool, may: bool
-) -> None:
-    assert renewal.renewable(entry, NOW, changed=changed, ceiling=ceiling, no_cache=no_cache) is may
+def test_when_the_index_may_vouch_instead(entry: Entry, changed: float, no_cache: bool, may: bool) -> None:
+    assert renewal.renewable(entry, NOW, changed=changed, no_cache=no_cache) is may
+
+
+@pytest.mark.parametrize(
+    "entry, ceiling, yes",
+    [
+        (answer(NOW - 6 * HOUR + 1), 6 * HOUR, False),
+        (answer(NOW - 6 * HOUR), 6 * HOUR, True),
+        (answer(NOW + 1), 6 * HOUR, True),  # a clock that went backwards
+        (replace(answer(NOW - 6 * HOUR), responded_at=NOW), 6 * HOUR, True),  # what the index says does not count
+        (replace(answer(NOW - 6 * HOUR), witness=None), 6 * HOUR, False),
+        (answer(NOW - 6 * HOUR), 0.0, False),
+    ],
+)
+def test_when_the_api_itself_should_be_asked_again(entry: Entry, ceiling: float, yes: bool) -> None:
+    assert renewal.overdue(entry, NOW, ceiling) is yes
+
+
+@pytest.mark.parametrize(
+    "entry, file, yes",
+    [
+        (answer(), index_file(), False),
+        (answer(), index_file(b"{}\n{}\n"), True),
+        (answer(), index_file(changed=NOW - 600), True),
+        (answer(NOW), index_file(b"{}\n{}\n"), False),  # the copy of the file may be of before
+        (replace(answer(), witness=None), index_file(b"{}\n{}\n"), False),
+    ],
+)
+def test_what_the_index_shows_that_an_entry_does_not_tell(entry: Entry, file: Entry, yes: bool) -> None:
+    assert renewal.outdated(entry, file) is yes
 
 
 def test_an_insisting_client_is_not_content_with_the_index_again_and_again() -> None:
     renewed = replace(answer(), responded_at=NOW - 1)
-    assert not renewal.renewable(renewed, NOW, changed=-math.inf, ceiling=HOUR, no_cache=True)
+    assert not renewal.renewable(renewed, NOW, changed=-math.inf, no_cache=True)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +168,19 @@ def test_an_entry_is_renewed_by_the_same_file_seen_later(
 TIMES = st.floats(0, 2 * NOW)
 
 
-@given(TIMES, TIMES, TIMES, st.floats(0, 1e6), st.booleans())
+@given(TIMES, TIMES, TIMES, st.booleans())
 def test_no_answer_of_the_time_around_a_change_is_ever_renewed(
-    fetched: float, now: float, changed: float, ceiling: float, no_cache: bool
+    fetched: float, now: float, changed: float, no_cache: bool
 ) -> None:
-    may = renewal.renewable(answer(fetched), now, changed=changed, ceiling=ceiling, no_cache=no_cache)
-    assert not may or (fetched >= changed + LAG and now - fetched < ceiling)
+    may = renewal.renewable(answer(fetched), now, changed=changed, no_cache=no_cache)
+    assert not may or fetched >= changed + LAG
+
+
+@given(TIMES, TIMES, st.floats(1, 1e6))
+def test_what_is_not_overdue_was_asked_of_the_api_within_the_ceiling(
+    fetched: float, now: float, ceiling: float
+) -> None:
+    assert renewal.overdue(answer(fetched), now, ceiling) or 0 <= now - fetched < ceiling
 
 
 @given(TIMES, TIMES, st.floats(0, 1e6))

@@ -196,7 +196,7 @@ def test_a_feed_that_fails_is_told_and_harms_nothing(
 def test_a_feed_that_goes_on_failing_is_told_once_and_asked_for_less_and_less_often(
     proxy: Proxied, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    upstream.fault(FEED, faults.Status(500))
+    upstream.fault(FEED, faults.Status(501))  # of which there is no second attempt
     proxy.clock.now += 61
     with caplog.at_level(logging.WARNING):
         for times, pause in ((3, 120), (4, 240), (5, 480)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ INDEX = "/index/le/af/leaf"
 AUTH = {"authorization": samples.TOKEN}
 HOUR, DAY = 3600.0, 86400.0
 RENEWED = "crates-proxy; fwd=stale; detail=index-unchanged"
+TOO_MANY = faults.Status(429, (("retry-after", "1"),))
 
 
 @pytest.fixture
@@ -55,6 +56,13 @@ def api(upstream: Upstream) -> int:
     return len(upstream.asked(host="api"))
 
 
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def said(answer: httpx.Response) -> tuple[str, str]:
     return answer.headers["x-cache"], answer.headers["cache-status"]
 
@@ -77,6 +85,95 @@ def test_json_is_renewed_for_six_hours_without_a_request_to_the_api(
     proxy.clock.now += 1201
     assert said(proxy.get(path)) == ("MISS", "crates-proxy; fwd=stale; stored"), "counters move"
     assert api(upstream) == 2
+
+
+SLOW: dict[str, Any] = {
+    "upstream__renew_ceiling": "6h",
+    "upstream__requests_per_second": 0.5,
+    "upstream__burst": 1,
+    "upstream__stale_after": "200ms",
+}
+
+
+def test_past_the_ceiling_an_unchanged_crate_is_renewed_where_the_api_cannot_be_asked_and_asked_about_behind(
+    upstream: Upstream, clock: ManualClock, tmp_path: Path
+) -> None:
+    with proxied(upstream, tmp_path, clock, **SLOW) as proxy:
+        first = proxy.get(CRATE)
+        clock.now += DAY
+        begun = time.monotonic()
+        answer = proxy.get(CRATE)
+        assert time.monotonic() - begun < 1.5, "nobody waits for download counters"
+        assert (said(answer), answer.content) == (("REVALIDATED", RENEWED), first.content)
+        assert (answer.headers["age"], answer.headers["cache-control"]) == ("0", "public, max-age=300")
+        assert (said(proxy.get(CRATE))[0], api(upstream)) == ("HIT", 1)
+        until(lambda: api(upstream) == 2)
+        clock.now += 6 * HOUR - 1
+        assert said(proxy.get(CRATE)) == ("REVALIDATED", RENEWED)
+        assert api(upstream) == 2, "it has been asked, so that there is no hurry"
+
+
+def test_past_the_ceiling_an_unchanged_crate_is_asked_about_where_a_slot_is_free(
+    upstream: Upstream, clock: ManualClock, tmp_path: Path
+) -> None:
+    with proxied(upstream, tmp_path, clock, **SLOW | {"upstream__burst": 4}) as proxy:
+        proxy.get(CRATE)
+        clock.now += DAY
+        assert (said(proxy.get(CRATE))[0], api(upstream)) == ("MISS", 2)
+
+
+def test_a_crate_that_has_changed_is_worth_its_turn_and_another_is_not(
+    upstream: Upstream, clock: ManualClock, tmp_path: Path
+) -> None:
+    with proxied(upstream, tmp_path, clock, **SLOW | {"upstream__burst": 2, "upstream__max_wait": "9s"}) as proxy:
+        proxy.get(CRATE)
+        proxy.get("/api/v1/crates/leaf/owners")
+        upstream.registry.yank("leaf", "1.0.0")
+        clock.now += DAY
+        begun = time.monotonic()
+        assert said(proxy.get("/api/v1/crates/leaf/owners"))[1].endswith("detail=throttled")
+        assert said(proxy.get(CRATE)) == ("MISS", "crates-proxy; fwd=stale; stored")
+        assert time.monotonic() - begun > 1.0
+
+
+def test_a_crate_that_has_changed_is_served_from_the_copy_where_its_turn_is_too_far_away(
+    upstream: Upstream, clock: ManualClock, tmp_path: Path
+) -> None:
+    with proxied(upstream, tmp_path, clock, **SLOW | {"upstream__max_wait": "500ms"}) as proxy:
+        first = proxy.get(CRATE)
+        upstream.registry.yank("leaf", "1.0.0")
+        clock.now += DAY
+        answer = proxy.get(CRATE)
+        assert said(answer) == ("STALE", f"crates-proxy; hit; ttl={300 - int(DAY)}; detail=throttled")
+        assert answer.content == first.content
+        until(lambda: api(upstream) == 2)
+        until(lambda: said(proxy.get(CRATE))[0] == "HIT")
+        assert proxy.get(CRATE).content != first.content
+
+
+def test_a_crate_that_has_changed_is_served_from_the_copy_where_upstream_is_silent_in_its_turn(
+    upstream: Upstream, clock: ManualClock, tmp_path: Path
+) -> None:
+    with proxied(upstream, tmp_path, clock, **SLOW | {"upstream__max_wait": "9s"}) as proxy:
+        proxy.get(CRATE)
+        upstream.registry.yank("leaf", "1.0.0")
+        clock.now += DAY
+        upstream.hold("api")
+        begun = time.monotonic()
+        assert said(proxy.get(CRATE))[1].endswith("detail=stale-if-error")
+        assert 1.0 < time.monotonic() - begun < 5.0
+        upstream.release()
+
+
+def test_with_the_api_left_alone_the_index_keeps_an_answer_fresh_past_the_ceiling(
+    proxy: Proxied, upstream: Upstream
+) -> None:
+    proxy.get(CRATE)
+    proxy.clock.now += DAY
+    upstream.fault("api", faults.Status(429), times=1)
+    assert proxy.get("/api/v1/crates/abc").status_code == 429
+    asked = api(upstream)
+    assert (said(proxy.get(CRATE)), api(upstream)) == (("REVALIDATED", RENEWED), asked)
 
 
 def test_a_refresh_behind_a_stale_answer_asks_the_index_too(proxy: Proxied, upstream: Upstream) -> None:
@@ -154,7 +251,7 @@ def test_a_client_that_insists_gets_the_api_at_most_once_in_ten_seconds(proxy: P
 
 
 @pytest.mark.parametrize(
-    "fault", [faults.Status(500), faults.Status(404), faults.Reset(), faults.Garbage(), faults.Status(429)], ids=repr
+    "fault", [faults.Status(500), faults.Status(404), faults.Reset(), faults.Garbage(), TOO_MANY], ids=repr
 )
 def test_with_an_index_that_fails_the_api_is_asked_as_ever(
     fault: faults.Fault, proxy: Proxied, upstream: Upstream
@@ -164,6 +261,7 @@ def test_with_an_index_that_fails_the_api_is_asked_as_ever(
     proxy.clock.now += 601
     assert (said(proxy.get(CRATE))[0], api(upstream)) == ("MISS", 2)
     upstream.heal()
+    until(lambda: "not asked" not in proxy.get("/readyz").text)  # a hold passes by itself
     proxy.clock.now += 601
     assert (said(proxy.get(CRATE))[0], api(upstream)) == ("MISS", 3), "what was fetched then has no witness"
     proxy.clock.now += 601

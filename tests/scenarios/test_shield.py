@@ -108,6 +108,33 @@ def test_a_read_without_a_turn_gets_what_is_stored_at_once_else_when_to_come(
     assert len(upstream.asked()) == 2
 
 
+def test_what_was_put_off_is_fetched_when_there_is_room_without_anybody_asking_again(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    slow: dict[str, Any] = {"upstream__requests_per_second": 1.0, "upstream__burst": 1, "upstream__max_wait": 0}
+    with proxied(upstream, tmp_path, **slow) as proxy:
+        proxy.get(CRATE)
+        proxy.clock.now += YEAR
+        for _ in range(3):
+            assert proxy.get(CRATE).headers["cache-status"].endswith("detail=throttled")
+        until(lambda: len(upstream.asked(host="api")) == 2)
+        until(lambda: proxy.get(CRATE).headers["x-cache"] == "HIT")
+        assert len(upstream.asked()) == 2
+
+
+def test_what_was_put_off_waits_for_the_end_of_a_hold(upstream: Upstream, tmp_path: Path) -> None:
+    with proxied(upstream, tmp_path) as proxy:
+        proxy.get(CRATE)
+        proxy.clock.now += YEAR
+        upstream.fault("api", faults.Status(429, (("retry-after", "2"),)), times=1)
+        assert proxy.get(OTHER).status_code == 429
+        begun = time.monotonic()
+        assert proxy.get(CRATE).headers["cache-status"].endswith("detail=throttled")
+        until(lambda: len(upstream.asked(host="api")) == 3)
+        assert time.monotonic() - begun > 1.0
+        until(lambda: proxy.get(CRATE).headers["x-cache"] == "HIT")
+
+
 def test_without_crates_io_everything_stored_is_served_by_itself_and_it_comes_back_by_itself(
     proxy: Proxied, upstream: Upstream
 ) -> None:

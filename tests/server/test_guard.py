@@ -294,6 +294,25 @@ def test_one_client_may_have_a_cap_of_its_own_but_a_trusted_front_server_has_non
                 assert [answer[0] for answer in answers(wire)] == [200], "another client has its own"
 
 
+def test_who_was_refused_because_of_all_the_others_has_no_more_connections_of_his_own_afterwards() -> None:
+    limits = Limits(connections=4, connections_per_client=1, trusted=Networks.of(["127.0.0.2"]))
+    with guarded(limits) as (address, server), contextlib.ExitStack() as stack:
+        held = stack.enter_context(socket.create_connection(address, timeout=5))
+        held.sendall(GET + b"\r\n")
+        assert held.recv(12) == b"HTTP/1.1 200"
+        with contextlib.ExitStack() as others:
+            for _ in range(3):
+                other = others.enter_context(socket.socket())
+                other.bind(("127.0.0.2", 0))
+                other.connect(address)
+            assert _until(lambda: server.connections == 4)
+            (refused,) = talk(address, LAST)
+            assert "server.max_connections)" in detail(refused)
+        assert _until(lambda: server.connections == 1)
+        (refused,) = talk(address, LAST)
+        assert "server.max_connections_per_client" in detail(refused)
+
+
 def _until(ready: Any, within: float = 8.0) -> bool:
     end = time.monotonic() + within
     while not ready():

@@ -36,7 +36,7 @@ def main() -> int:
     straight = simulation.straight(planned, _progress(WITHOUT))
     print("\r\x1b[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
     print("\n".join(report.told({WITH: proxied, WITHOUT: straight})))
-    found = report.wrong(proxied, report.Bounds())
+    found = report.wrong(proxied, report.Bounds(lacking=planned.lacking))
     print("\n".join(["", "WRONG:", *found] if found else ["", "as it should be"]))
     return 1 if found else 0
 

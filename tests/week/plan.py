@@ -55,6 +55,12 @@ class Plan:
     publishes_a_day: float = 6.0
     outages: tuple[Outage, ...] = ()
 
+    @property
+    def lacking(self) -> float:
+        """Seconds for which news may be kept from those who ask, where the budget has room for it: as long as the
+        longest bad hour, of which the halves count apart, and twice what the budget takes to ask about all crates."""
+        return 2 * max((one.ends - one.begins for one in self.outages), default=0.0) + 2 * self.crates
+
 
 def week(seconds: float, seed: int) -> Plan:
     """Days. The bad hours meet the tool at work."""

@@ -56,7 +56,7 @@ def run(plan: Plan, progress: Progress, given: Mapping[str, str]) -> Run:
 async def _run(plan: Plan, progress: Progress, upstream: Upstream, url: str) -> Run:
     begun = time.monotonic()
     books = _Kept(upstream)
-    witness = Witness(time.time, partial(population.versions, upstream.registry))
+    witness = Witness(time.time, partial(population.versions, upstream.registry), lambda: books.asked("api"))
 
     async def told() -> None:
         while True:

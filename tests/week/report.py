@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.week.books import Books
+from tests.week.plan import DAY
 from tests.week.witness import Witness
 
 SHOWN = 5
@@ -28,11 +29,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the proxy was set to keep to; the budget of crates.io's own policy, unless told otherwise."""
+    """What the proxy was set to keep to; the budget of crates.io's own policy, unless told otherwise. lacking: seconds
+    for which a version may be hidden from those who ask while less than half of that budget is used."""
 
     requests_per_second: float = 1.0
     burst: int = 10
     window_requests: int = 599
+    lacking: float = DAY
 
 
 def wrong(run: Run, bounds: Bounds) -> list[str]:
@@ -47,6 +50,7 @@ def wrong(run: Run, bounds: Bounds) -> list[str]:
     if witness.untrue:
         found.append(f"{len(witness.untrue)} answers did not keep their word")
         found += [f"  {line}" for line in witness.untrue[:SHOWN]]
+    found += _lying(witness, bounds)
     asked = books.asked("api")
     # In the first moment the burst may go at once; from then on it is the rate.
     if asked > bounds.requests_per_second * run.seconds + bounds.burst:
@@ -54,6 +58,16 @@ def wrong(run: Run, bounds: Bounds) -> list[str]:
     if books.busiest_window > bounds.window_requests:
         found.append(f"{books.busiest_window} requests went to the API in ten minutes; {bounds.window_requests} may")
     return found
+
+
+def _lying(witness: Witness, bounds: Bounds) -> list[str]:
+    """What was asked for, put off and then forgotten."""
+    found = [
+        f"  {kind} {crate}: {lack.seconds / 3600:.1f} h, in which the API was asked {lack.asked:,} times"
+        for (kind, crate, _), lack in witness.lacks.items()
+        if lack.seconds > bounds.lacking and lack.asked < bounds.requests_per_second * lack.seconds / 2
+    ]
+    return [f"{len(found)} versions were hidden although the budget had room", *found[:SHOWN]] if found else []
 
 
 def told(runs: Mapping[str, Run]) -> list[str]:

@@ -79,7 +79,7 @@ async def _run(
     clock = virtual_time.clock()
     registry = population.registry(plan, clock)
     books = Books()
-    witness = Witness(clock, partial(population.versions, registry))
+    witness = Witness(clock, partial(population.versions, registry), lambda: books.asked("api"))
     crates_io = CratesIo(registry, clock, plan.outages, plan.seed, books)
 
     async def told() -> None:

@@ -6,12 +6,23 @@ from dataclasses import replace
 
 from tests.week import plan, real, report, simulation
 from tests.week.books import Books
-from tests.week.plan import MINUTE
+from tests.week.plan import DAY, HOUR, MINUTE
 from tests.week.report import Bounds, Run
 from tests.week.ways import NOTHING, Got
 from tests.week.witness import Witness
 
 SHORT = replace(plan.hours(20 * MINUTE, seed=1), jobs_an_hour=120.0)
+BUSY = replace(
+    plan.hours(HOUR, seed=1),
+    crates=100,
+    common=30,
+    projects=2,
+    jobs_an_hour=2.0,
+    changes_a_day=2000.0,
+    tool_every=12 * MINUTE,
+    outages=(),
+)
+"""Many changes, and a tool that asks for more at once than the budget holds, then rests."""
 OK = Got(200, {}, b"{}")
 
 
@@ -44,6 +55,30 @@ def test_the_real_minutes_hold_for_some_seconds_too() -> None:
     assert report.wrong(run, Bounds()) == []
     assert run.books.asked("api") > 5 and run.books.asked("static") > 5
     assert run.witness.total > 30
+
+
+def test_what_was_put_off_is_fetched_as_soon_as_the_budget_has_room() -> None:
+    run = simulation.through_the_proxy(BUSY, lambda _: None, {"upstream.renew_ceiling": "10m"})
+    assert report.wrong(run, Bounds(lacking=BUSY.lacking)) == []
+    assert run.witness.details["index-unchanged"] > 100
+    assert run.books.asked("api") < 0.5 * run.seconds
+
+
+def test_a_version_that_is_hidden_although_there_is_room_is_found_out() -> None:
+    now, asked = [100.0], [10]
+    witness = Witness(lambda: now[0], lambda _: [50.0, 90.0], lambda: asked[0])
+    witness.read("json", "crate", OK, 1)
+    for later, more, found in ((DAY, 10, False), (1.0, 10, True), (0.0, int(DAY / 2), False)):
+        now[0] += later
+        asked[0] += more
+        witness.read("json", "crate", OK, 1)
+        witness.read("json", "another", OK, 1)
+        lying = report.wrong(Run(DAY, 1, Books(), witness), Bounds())
+        assert bool(lying) is found
+        assert not found or lying == [
+            "1 versions were hidden although the budget had room",
+            "  json crate: 24.0 h, in which the API was asked 20 times",
+        ]
 
 
 def test_a_read_that_failed_although_it_had_been_had_is_found_out() -> None:
@@ -96,4 +131,4 @@ def test_a_version_that_an_answer_does_not_show_is_reckoned_apart_where_the_answ
 
 
 def _witness() -> Witness:
-    return Witness(lambda: 100.0, lambda _: [50.0, 90.0])
+    return Witness(lambda: 100.0, lambda _: [50.0, 90.0], lambda: 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tests.week.ways import Got
 
@@ -15,15 +16,40 @@ EXCUSED = ("stale-if-error", "throttled", "offline")
 _DETAIL = re.compile(r"detail=([a-z-]+)")
 
 
-class Witness:
-    """`published`: when each version of a crate was, oldest first. failures: lines about reads of what had been had
-    before, which then failed. put_off, in_vain: 429, and other failures, of what nobody had had. withheld: how old
-    a new version was, in seconds, that an answer did not tell of, at most, and outdated: how many answers were so, by
-    kind and excuse. published_within: seconds until cargo saw its own version."""
+@dataclass
+class Lack:
+    """A version that a crate's answers do not tell of, although somebody has asked: when the first one did and the
+    last, and how much the API had been asked by then, by whomever."""
 
-    def __init__(self, clock: Callable[[], float], published: Callable[[str], list[float]]) -> None:
+    since: float
+    asked_since: int
+    until: float
+    asked_until: int
+
+    @property
+    def seconds(self) -> float:
+        return self.until - self.since
+
+    @property
+    def asked(self) -> int:
+        return self.asked_until - self.asked_since
+
+
+class Witness:
+    """`published`: when each version of a crate was, oldest first. `asked`: how much the API has been so far.
+
+    failures: lines about reads of what had been had before, which then failed. put_off, in_vain: 429, and other
+    failures, of what nobody had had. withheld: how old a new version was, in seconds, that an answer did not tell of,
+    at most, and outdated: how many answers were so, by kind and excuse. lacks: the same from the first who asked to
+    the last, by crate and number of versions told of, whatever the excuse. published_within: seconds until cargo saw
+    its own version."""
+
+    def __init__(
+        self, clock: Callable[[], float], published: Callable[[str], list[float]], asked: Callable[[], int]
+    ) -> None:
         self._clock = clock
         self._published = published
+        self._asked = asked
         self._had: set[str] = set()
         self.requests: Counter[str] = Counter()
         self.verdicts: Counter[str] = Counter()
@@ -36,6 +62,7 @@ class Witness:
         self.untrue: list[str] = []
         self.withheld: dict[str, float] = {}
         self.outdated: Counter[str] = Counter()
+        self.lacks: dict[tuple[str, str, int], Lack] = {}
         self.published_within = 0.0
 
     def saw(self, kind: str, method: str, url: str, got: Got, waited: float) -> None:
@@ -73,6 +100,9 @@ class Witness:
             what = f"{kind}, {excuse}" if excuse else kind
             self.withheld[what] = max(self.withheld.get(what, 0.0), self._clock() - published[versions])
             self.outdated[what] += 1
+            now, asked = self._clock(), self._asked()
+            lack = self.lacks.setdefault((kind, crate, versions), Lack(now, asked, now, asked))
+            lack.until, lack.asked_until = now, asked
 
     @property
     def total(self) -> int:
