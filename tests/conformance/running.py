@@ -82,6 +82,10 @@ def proxy(upstream: str, scratch: Path) -> Iterator[str]:
         **{name: value for name, value in os.environ.items() if not name.startswith("CRATES_PROXY_")},
         "CRATES_PROXY_UPSTREAM__API": upstream,
         "CRATES_PROXY_UPSTREAM__CONTACT": "tests@example.org",
+        # The suite's origin has no limit, and asks at once for what a minute of crates.io's would not bear.
+        "CRATES_PROXY_UPSTREAM__REQUESTS_PER_SECOND": "1000",
+        "CRATES_PROXY_UPSTREAM__BURST": "1000",
+        "CRATES_PROXY_UPSTREAM__WINDOW_REQUESTS": "1000000",
         "CRATES_PROXY_CACHE__DIR": str(scratch / "cache"),
         "CRATES_PROXY_CACHE__MIN_FREE": "0",
     }
