@@ -23,6 +23,9 @@ from proxy.errors import SettingsError
 from proxy.rules.endpoints import Override
 from proxy.settings_values import Kind
 
+LONGEST_WAIT = 20.0
+"""Seconds of `upstream.max_wait`: with the request itself a first byte, or why there is none, comes within 25."""
+
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
 
@@ -213,6 +216,8 @@ def _contradictions(
         for key in ("server.host", "server.port"):
             if given[key].origin != "default":
                 yield "server.socket", f"excludes {key} ({given[key].where(key)}); keep one"
+    if found.get("upstream.max_wait", 0.0) > LONGEST_WAIT:
+        yield "upstream.max_wait", f"must not exceed {LONGEST_WAIT:g}s: clients such as cargo give up after 30s"
     total = "cache.max_size"
     if found.get("cache.max_object", 0) > found.get(total, values.MAX_SIZE):
         size = kinds[total].shown(kinds[total].show(found[total]))

@@ -38,6 +38,7 @@ HEIGHTS = {
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
     "proxy.web": 5,
     "proxy.commands": 5,
+    "proxy.doctor": 5,
     "proxy.cli": 5,
     "proxy.__main__": 5,
 }
@@ -84,6 +85,7 @@ KNOWN_IN = {
         "proxy.web.app",
         "proxy.cli",
         "proxy.commands",
+        "proxy.doctor",
         "proxy.starting",
     ),
 }

@@ -784,6 +784,12 @@ def test_only_stale_if_error_can_be_unlimited(sources: Sources) -> None:
             ['cache.max_object = "512MiB" (default): must not exceed cache.max_size = "100MiB" (my.toml)'],
         ),
         ("cache.max_size = '100MiB'\ncache.max_object = '100MiB'", {}, []),
+        (
+            "upstream.max_wait = '21s'",
+            {},
+            ['upstream.max_wait = "21s" (my.toml): must not exceed 20s: clients such as cargo give up after 30s'],
+        ),
+        ("upstream.max_wait = '20s'", {}, []),
         ("cache.max_size = 1000000\ncache.max_object = '1MB'", {}, []),
     ],
 )

@@ -104,6 +104,34 @@ async def test_reads_of_the_api_wait_for_their_turn_in_order_and_those_without_o
     assert asks[len(sent) - 1].need.doubted.result() == THROTTLED
 
 
+async def test_who_has_a_copy_that_lacks_something_waits_for_a_turn_however_late(tmp_path: Path) -> None:
+    upstream = Scripted()
+    async with shielded(upstream, tmp_path) as shield:
+        asks = [read(urgency=Urgency.CONTENT) for _ in range(6)]
+        for ask in asks:
+            ask.need.outdated = True
+        begun = asyncio.get_running_loop().time()
+        await asyncio.gather(*map(shield.send, asks))
+    assert len(upstream.asked) == 6 and not any(ask.need.doubted.done() for ask in asks)
+    due = [ask.need.due - begun for ask in asks]
+    assert due == sorted(due) and due[-1] > 0.03
+    assert all(at >= ask.need.due - 0.01 for at, ask in upstream.asked), "and knows when that is"
+
+
+async def test_what_is_wanted_by_the_way_stays_so_and_its_doubts_are_everybodys(tmp_path: Path) -> None:
+    upstream = Scripted()
+    async with shielded(upstream, tmp_path, Limits(rate=0.01, burst=1, max_wait=1000.0)) as shield:
+        await shield.send(read())
+        need = Need(Urgency.CONTENT)
+        by_the_way = need.by_the_way()
+        need.raise_to(Urgency.CLIENT)
+        with pytest.raises(Throttled):
+            await shield.send(Ask(Host.API, "GET", "/x", need=by_the_way))
+        by_the_way.doubt("why")
+        assert need.doubted.result() == "why"
+    assert len(upstream.asked) == 1
+
+
 async def test_the_index_and_the_tarballs_have_no_budget(tmp_path: Path) -> None:
     upstream = Scripted()
     async with shielded(upstream, tmp_path, Limits(rate=0.01, burst=1, max_wait=0.0)) as shield:

@@ -31,6 +31,7 @@ for _command in (
     keeping.stats,
     setting_up.config,
     setting_up.setup,
+    setting_up.doctor,
     setting_up.completion,
 ):
     main.add_command(_command)

@@ -88,3 +88,36 @@ def completion(context: click.Context, shell: str) -> None:
     assert made is not None
     root = context.find_root().command
     click.echo(made(root, {}, "crates-proxy", "_CRATES_PROXY_COMPLETE").source())
+
+
+@click.command()
+@with_config
+@click.option("--url", metavar="URL", help="Look only at how cargo on this machine reaches the proxy at URL.")
+@with_json("what was found")
+def doctor(config: Path | None, url: str | None, as_json: bool) -> None:
+    """Find out why something does not work, and say what to do.
+
+    It looks at the settings, the cache directory and its disk, Redis, the way to crates.io (name, connection, TLS, a
+    request each, within the budget), a server that runs, and at cargo's configuration as cargo reads it in the
+    directory where this is run: would it go through the proxy? One line each, `ok`, `warn` or `fail`; exit status 1
+    where something fails. It changes nothing.
+
+    \b
+    crates-proxy doctor
+    cd my-project && crates-proxy doctor --url https://crates.example.org
+    """
+    from proxy import doctor as doctors
+    from proxy.commands import diagnosis
+    from proxy.commands import setup as setting_up
+
+    loaded = running.loaded(config, {})
+    base = url.rstrip("/") if url else setting_up.base(loaded.settings)
+    around = doctors.Surroundings(os.environ, Path.cwd(), base)
+    said = None if as_json else click.echo
+    if url:
+        found = running.run(diagnosis.of_cargo(around, said))
+    else:
+        found = running.run(diagnosis.whole(loaded, running.directory(loaded), around, said), level="critical")
+    if as_json:
+        running.printed(diagnosis.as_json(found))
+    running.ended(diagnosis.well(found))

@@ -62,7 +62,8 @@ async def gc(settings: Settings, directory: Path) -> Reclaimed:
             reclaimed = await proxy.reclaiming.run(lambda size: progress.tell(size=size))
         if reclaimed.evicted["tarballs"].files:
             await proxy.purging.evicted()
-        await reached.everything(proxy, "not everything could be reached")
+        if not reclaimed.problems:  # a store on a disk that stays full is not well either, which is told by then
+            await reached.everything(proxy, "not everything could be reached")
     return reclaimed
 
 

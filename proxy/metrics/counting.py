@@ -90,7 +90,8 @@ class Counters:
         cell[_BUCKETS + bisect_left(table.REQUEST_SECONDS.bounds, seconds)] += 1
 
     def asked(self, host: Host, endpoint: str, status: int | None, seconds: float) -> None:
-        """Count one request upstream, on behalf of a row; `status` None where no answer came."""
+        """Count one request upstream, on behalf of a row, "" for the proxy's own; `status` None where no answer
+        came."""
         key = host.value, NO_ANSWER if status is None else f"{status:03}"
         buckets = self._exchanges.get(key)
         if buckets is None:
@@ -149,10 +150,13 @@ class Counters:
         for host, seconds in self._seconds.items():
             counts[table.UPSTREAM_SECONDS.name, host, table.SUM] += seconds
         for endpoint, count in self._asked.items():
+            if not endpoint:
+                continue  # what the proxy asks for itself is in no row's book
             savings[Item(Subject.ENDPOINT, endpoint, Field.ASKED)] += count
         for endpoint, size in self._fetched.items():
             counts[table.BYTES.name, Direction.FETCHED.value] += size
-            savings[Item(Subject.ENDPOINT, endpoint, Field.FETCHED)] += size
+            if endpoint:
+                savings[Item(Subject.ENDPOINT, endpoint, Field.FETCHED)] += size
         for taken in (self._exchanges, self._seconds, self._asked, self._fetched):
             taken.clear()
 

@@ -111,6 +111,13 @@ CHECKSUM_FAILURES = Metric(
     "Tarballs, fetched or stored, whose bytes were not those of their checksum. None was served as a whole.",
     starts=((),),
 )
+RENEWALS = Metric(
+    "renewals_total",
+    Kind.COUNTER,
+    (),
+    "Answers of the web API that an unchanged index file renewed, so that the API was not asked.",
+    starts=((),),
+)
 EVICTIONS = Metric(
     "evictions_total", Kind.COUNTER, ("store",), "Objects dropped to make room for others.", starts=_STORES
 )
@@ -128,6 +135,7 @@ TABLE = (
     STORE_ENTRIES,
     STORE_ERRORS,
     CHECKSUM_FAILURES,
+    RENEWALS,
     EVICTIONS,
 )
 BY_NAME = {row.name: row for row in TABLE}

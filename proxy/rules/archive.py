@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from proxy.errors import Refused
-from proxy.model import Coded, Crate, Entry, Headers, Terms
-from proxy.rules import bodies, codings, directives, headers, keys, names, sparse
+from proxy.model import Coded, Crate, Entry, Headers, Terms, Witness
+from proxy.rules import bodies, codings, directives, headers, keys, names, renewal, sparse
 from proxy.rules.endpoints import Kind
 from proxy.rules.keys import Read
 
@@ -99,6 +99,8 @@ def about_copy(place: str, read: Read, entry: Entry) -> dict[str, Any]:
         "lifetime": entry.lifetime,
         "validated": entry.validated,
     }
+    if entry.witness is not None:
+        told["witness"] = [entry.witness.path, entry.witness.validator, entry.witness.fetched_at]
     return told if entry.terms == Terms() else told | {"terms": asdict(entry.terms)}
 
 
@@ -184,6 +186,7 @@ def entry(copy: Copy, told: Mapping[str, Any], body: bytes, gzip: Coded | None, 
         validated=validated,
         terms=_terms(copy.read, terms),
         gzip=gzip,
+        witness=_witness(copy.read, told.get("witness"), now),
     )
     _check(copy.read, made)
     return made
@@ -228,6 +231,18 @@ def _kept(read: Read, fields: list[Any]) -> Headers:
     if read.endpoint.kind is Kind.TRANSPARENT:
         return headers.kept_transparently(tuple(made))
     return tuple(item for item in headers.kept(tuple(made)) if item[0] != b"etag")
+
+
+def _witness(read: Read, told: object, now: float) -> Witness | None:
+    """The index file that may renew an answer: the crate's own, or none."""
+    match told:
+        case None:
+            return None
+        case [str(path), str(validator), int() | float() as fetched_at] if (
+            read.endpoint.renewable and path in renewal.paths(read.name, read.tag)
+        ):
+            return Witness(path, validator, min(_finite(fetched_at), now))
+    raise Refused("its witness is not the index file of its crate")
 
 
 def _terms(read: Read, told: dict[Any, Any]) -> Terms:

@@ -29,19 +29,37 @@ HOP_BY_HOP = frozenset(
 _NOT_UPSTREAM = frozenset(
     (
         b"accept-encoding",
+        b"baggage",
         b"expect",
         b"forwarded",
         b"host",
         b"origin",
         b"referer",
+        b"traceparent",
+        b"tracestate",
+        b"true-client-ip",
         b"user-agent",
         b"via",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-correlation-id",
         b"x-host",
         b"x-method-override",
         b"x-real-ip",
+        b"x-request-id",
     )
 )
-_NOT_UPSTREAM_FAMILIES = (b"fastly-", b"x-forwarded", b"x-http-method", b"x-original-", b"x-rewrite-")
+_NOT_UPSTREAM_FAMILIES = (
+    b"cf-",
+    b"fastly-",
+    b"x-amz",
+    b"x-b3-",
+    b"x-envoy-",
+    b"x-forwarded",
+    b"x-http-method",
+    b"x-original-",
+    b"x-rewrite-",
+)
 
 # What upstream says for its own host and hop, not for a mirror's. Date, Age and the two verdict fields are told anew.
 _NOT_DOWNSTREAM = frozenset(

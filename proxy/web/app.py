@@ -150,6 +150,7 @@ def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
         origins=wiring.origins(settings),
         overrides=settings.endpoints,
         read_only=settings.access.read_only,
+        label=settings.stats.client_header.lower().encode("ascii"),
     )
     return Dispatch(
         site=site,

@@ -34,6 +34,8 @@ class Site:
     origins: Mapping[Host, str]
     overrides: Mapping[str, Override]
     read_only: bool
+    label: bytes = b""
+    """The field in which clients say who they are to this proxy (`stats.client_header`): nobody else's business."""
 
 
 class Dispatch:
@@ -80,11 +82,20 @@ class Dispatch:
             case Kind.TRANSPARENT:
                 await self._transparently(client, request, match)
             case Kind.PRIVATE:
-                await self._passed(client, request, await self._passing.read(_passage(client, request, match)))
+                await self._passed(client, request, await self._passing.read(self._passage(client, request, match)))
             case Kind.CHANGE:
-                await self._passed(client, request, await self._passing.change(_passage(client, request, match)))
+                await self._passed(client, request, await self._passing.change(self._passage(client, request, match)))
             case never:
                 assert_never(never)
+
+    def _passage(self, client: Client, request: Request, match: Match) -> Passage:
+        target = paths.target(request.path, request.query)
+        fields = tuple(item for item in request.headers if item[0] != self._site.label)
+        if request.reading:  # a body of a read has no meaning (RFC 9110 section 9.3.1) and goes nowhere
+            fields = tuple(item for item in fields if item[0] not in (b"content-length", b"content-type"))
+            return Passage(match, request.method, target, fields, interim=client.interim)
+        body = client.body() if request.has_body else None
+        return Passage(match, request.method, target, fields, body, interim=client.interim)
 
     async def _config(self, client: Client, request: Request) -> None:
         await answering.made(client, request, sparse.config(self._base(request)))
@@ -127,7 +138,7 @@ class Dispatch:
 
     async def _transparently(self, client: Client, request: Request, match: Match) -> None:
         read = keys.read(match, endpoints.Policy())
-        found = await self._transparent.get(read, _passage(client, request, match), request.wish)
+        found = await self._transparent.get(read, self._passage(client, request, match), request.wish)
         if isinstance(found, Outcome):
             client.seen.verdict, client.seen.collapsed = found.verdict, found.collapsed
             fields = tuple(self._redirected(request, item) for item in found.entry.headers)
@@ -158,15 +169,6 @@ class Dispatch:
 
     def _base(self, request: Request) -> str:
         return addresses.base(self._site.public_url, self._site.hosts, request.scheme, request.host)
-
-
-def _passage(client: Client, request: Request, match: Match) -> Passage:
-    target = paths.target(request.path, request.query)
-    if request.reading:  # a body of a read has no meaning (RFC 9110 section 9.3.1) and goes nowhere
-        fields = tuple(item for item in request.headers if item[0] not in (b"content-length", b"content-type"))
-        return Passage(match, request.method, target, fields, interim=client.interim)
-    body = client.body() if request.has_body else None
-    return Passage(match, request.method, target, request.headers, body, interim=client.interim)
 
 
 def _version(match: Match) -> dict[str, str]:

@@ -27,7 +27,7 @@ from proxy.fleet.base import Standing
 from proxy.logs import Calm
 from proxy.metrics.counting import Counters
 from proxy.metrics.metering import Metering
-from proxy.metrics.table import CHECKSUM_FAILURES
+from proxy.metrics.table import CHECKSUM_FAILURES, RENEWALS
 from proxy.metrics.telling import Telling
 from proxy.model import Health
 from proxy.rules import endpoints
@@ -93,11 +93,8 @@ async def opened(
         keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
         copies = tiers.copies(json=kept.json, index=kept.index, keep=keep, changes=changes)
         inventory = Inventory(copies=copies, blobs=kept.blobs)
-        pinned = await ready.pinned(settings, inventory, observe)
-        limit = _limited(settings, kept, pinned, observe, stack)
-        answers = answers_.answers(
-            settings, copies, upstream, member.fleet, clock, observe, index, member.budget, stack, serving=serving
-        )
+        pinned, limit = await _limited(settings, kept, inventory, observe, stack)
+        answers = answers_.answers(settings, copies, upstream, member, clock, observe, index, stack, serving=serving)
         feeds = answers_.feeds(
             settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
         )
@@ -116,6 +113,7 @@ async def opened(
         )
         stack.push_async_callback(downloads.aclose)
         counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
+        counters.watch(RENEWALS, (), lambda: answers.avoided)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
         shelf = tiers.shelf(json=kept.json, keep=keep, changes=changes, clock=clock)
         transparent = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
@@ -175,13 +173,15 @@ def _policy(settings: Settings, name: str) -> Policy:
     return endpoints.policy(BY_NAME[name], (), settings.endpoints.get(name))
 
 
-def _limited(
-    settings: Settings, kept: Stores, pinned: Pinned, observe: Observer, stack: contextlib.AsyncExitStack
-) -> Limit:
+async def _limited(
+    settings: Settings, kept: Stores, inventory: Inventory, observe: Observer, stack: contextlib.AsyncExitStack
+) -> tuple[Pinned, Limit]:
+    """What is pinned is known before anything can be evicted."""
+    pinned = await ready.pinned(settings, inventory, observe)
     told = partial(observe, "cache")
     limit = Limit(settings.cache.max_size, kept.blobs, kept.on_disk, pinned.__contains__, told)
     stack.callback(asyncio.create_task(_tidy(kept.blobs, limit)).cancel)
-    return limit
+    return pinned, limit
 
 
 async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:

@@ -11,12 +11,13 @@ from proxy.engine.deferred import Deferred
 from proxy.engine.feed import Feed
 from proxy.engine.purging import Purging
 from proxy.engine.renewing import Renewing
-from proxy.fleet.base import Budget, Fleet
+from proxy.fleet.base import Fleet
 from proxy.model import Host
 from proxy.rules.endpoints import Policy
 from proxy.settings import Settings
 from proxy.stores.base import Observer, Store
 from proxy.upstream.base import Upstream
+from proxy.wiring.members import Member
 
 Clock = Callable[[], float]
 
@@ -25,11 +26,10 @@ def answers(
     settings: Settings,
     copies: Copies,
     upstream: Upstream,
-    fleet: Fleet,
+    member: Member,
     clock: Clock,
     observe: Observer,
     index_policy: Policy,
-    budget: Budget,
     stack: AsyncExitStack,
     *,
     serving: bool,
@@ -39,13 +39,13 @@ def answers(
     given = settings.upstream
     deferred = Deferred(
         refresh=lambda read: built.refresh(read),
-        held=lambda: hold.seconds if (hold := budget.held(Host.API)) is not None else 0.0,
+        held=lambda: hold.seconds if (hold := member.budget.held(Host.API)) is not None else 0.0,
         clock=clock,
     )
     built = Answers(
         copies=copies,
         upstream=upstream,
-        fleet=fleet,
+        fleet=member.fleet,
         renewing=Renewing(
             index=lambda read: built.get(read),
             index_policy=index_policy,

@@ -20,8 +20,8 @@ import pytest
 from backports import zstd
 
 from tests.e2e import harness
+from tests.e2e.commands import ran
 from tests.e2e.harness import ROOT, Cargo, until
-from tests.e2e.test_commands import ran
 from tests.e2e.toolchains import Toolchain
 from tests.redis_server import redis_server
 from tests.upstream import Upstream, faults, samples

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -14,20 +11,16 @@ import httpx
 import pytest
 
 from tests.e2e import harness
+from tests.e2e.commands import ran
 from tests.e2e.harness import ROOT, until
 from tests.redis_server import redis_server
 from tests.upstream import Upstream, faults, samples
 
+COMMANDS = (
+    *("serve", "warm", "check", "export", "import", "purge", "verify", "gc"),
+    *("stats", "config", "setup", "doctor", "completion"),
+)
 CRATE, INDEX = "/api/v1/crates/leaf", "/index/le/af/leaf"
-
-
-def ran(
-    *args: str, settings: Mapping[str, str] | None = None, home: Path, stdin: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """`crates-proxy ARGS`, with nothing else in its environment."""
-    env = {"PATH": os.environ["PATH"], "HOME": str(home), **(settings or {})}
-    command = [sys.executable, "-m", "proxy", *args]
-    return subprocess.run(command, cwd=ROOT, env=env, input=stdin, capture_output=True, text=True, timeout=60)
 
 
 def lock(packages: Mapping[str, str], upstream: Upstream) -> str:
@@ -222,6 +215,9 @@ def test_setup_prints_the_lines_that_the_readme_tells(tmp_path: Path) -> None:
 
 def test_version_and_help(tmp_path: Path) -> None:
     assert ran("--version", home=tmp_path).stdout.startswith("crates-proxy, version ")
-    for command in ("serve", "warm", "purge", "config", "setup"):
-        assert command in ran("--help", home=tmp_path).stdout
-        assert ran(command, "--help", home=tmp_path).returncode == 0
+    listed = ran("--help", home=tmp_path).stdout
+    for command in COMMANDS:
+        assert f"\n  {command} " in listed
+        told = ran(command, "--help", home=tmp_path)
+        # What it does, and how it is typed.
+        assert told.returncode == 0 and f"crates-proxy {command}" in told.stdout.partition("\n")[2], command

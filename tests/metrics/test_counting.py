@@ -140,3 +140,13 @@ def test_without_labels_no_client_is_booked() -> None:
     counters = Counters()
     counters.hit("index", 200, 1)
     assert {item.subject for item in counters.take().savings} == {Subject.ENDPOINT}
+
+
+def test_what_the_proxy_asks_for_itself_is_counted_but_in_no_rows_book() -> None:
+    counters = Counters()
+    counters.asked(Host.STATIC, "", 200, 0.2)
+    counters.fetched("", 100)
+    taken = counters.take()
+    assert of(table.UPSTREAM_REQUESTS, taken.counts) == {("static", "200"): 1}
+    assert of(table.BYTES, taken.counts) == {("fetched",): 100}
+    assert taken.savings == {}

@@ -81,6 +81,7 @@ def test_what_alerts_wait_for_is_zero_before_it_happens_and_what_is_not_known_is
         **{("crates_proxy_store_errors_total", store): 0 for store in stores},
         **{("crates_proxy_evictions_total", store): 0 for store in stores},
         ("crates_proxy_checksum_failures_total",): 0,
+        ("crates_proxy_renewals_total",): 0,
     }
     assert values == expected
 

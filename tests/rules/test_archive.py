@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.errors import Refused
-from proxy.model import Coded, Crate, Entry, Terms
+from proxy.model import Coded, Crate, Entry, Terms, Witness
 from proxy.rules import archive, directives, keys, sparse
 from proxy.rules.archive import Coding, Copy, Tarball
 
@@ -54,6 +54,7 @@ def told(place: str, made: Entry) -> dict[str, Any]:
 CARRIED = {
     "index": (INDEX, entry(INDEX)),
     "json": (CRATE, entry(CRATE)),
+    "renewable": (CRATE, entry(CRATE, witness=Witness("se/rd/serde", "a" * 64, NOW - 1))),
     "no lifetime": (CRATE, entry(CRATE, lifetime=None, validated=False)),
     "readme": ("readme /readmes/a/a-1.0.0%2Bb.html", entry("readme /readmes/a/a-1.0.0%2Bb.html")),
     "redirect": (OTHER, entry(OTHER, status=301)),
@@ -147,6 +148,8 @@ WRONG = {
     "a header's name": ({"headers": [["Link", "a"]]}, "one of its header fields is none"),
     "a header of three": ({"headers": [["link", "a", "b"]]}, "one of its header fields is none"),
     "a list as terms": ({"terms": []}, "not complete"),
+    "a witness of what needs none": ({"witness": ["se/rd/serde", "x", NOW]}, "its witness"),
+    "a witness that is none": ({"witness": "x"}, "its witness"),
 }
 
 
@@ -154,6 +157,12 @@ WRONG = {
 def test_what_cannot_be_is_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(Refused, match=why):
         archive.entry(copy(INDEX), {**told(INDEX, entry(INDEX)), **changes}, LINE, None, NOW)
+
+
+def test_the_witness_is_the_index_file_of_the_very_crate() -> None:
+    said = told(CRATE, entry(CRATE)) | {"witness": ["li/bc/libc", "x", NOW]}
+    with pytest.raises(Refused, match="its witness is not the index file of its crate"):
+        archive.entry(copy(CRATE), said, b'{"a": 1}', None, NOW)
 
 
 @pytest.mark.parametrize(

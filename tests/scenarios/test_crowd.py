@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tracemalloc
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from proxy.engine.answers import Answers
 from proxy.engine.changes import Changes
 from proxy.engine.copies import Copies, Hot
+from proxy.engine.deferred import Deferred
 from proxy.engine.renewing import Renewing
 from proxy.errors import Throttled
 from proxy.fleet.local import LocalFleet
@@ -24,6 +27,7 @@ from tests import virtual_time
 from tests.engine.fakes import DictStore, FakeAnswer
 
 CROWD = 5000
+PUT_OFF = 1000
 LIMITS = Limits(rate=1.0, burst=10, window=570, max_wait=10.0)
 
 
@@ -87,13 +91,24 @@ async def visit(answers: Answers, number: int) -> Visit:
         await asyncio.sleep(visit.told[-1])
 
 
-async def crowd(directory: Path) -> tuple[CratesIo, list[Visit], int, int]:
+@dataclass(frozen=True)
+class Parts:
+    upstream: CratesIo
+    shield: Shield
+    answers: Answers
+    deferred: Deferred
+
+
+@contextlib.asynccontextmanager
+async def served(directory: Path) -> AsyncIterator[Parts]:
+    """What is between a crowd and crates.io, for JSON, in virtual time."""
     upstream, clock = CratesIo(), virtual_time.clock()
     fleet = await LocalFleet.opened(directory, lambda _: None, lambda: None, limits=LIMITS, clock=clock)
     shield = Shield(upstream, fleet.budget, clock=clock, chance=lambda: 0.5, stale_after=2.0)
     memory, negatives, store = Memory[Hot](1 << 20), Memory[Hot](1 << 20), DictStore()
     changes = Changes(store, keep=1.0, tiers=(memory, negatives))
     never = Renewing(index=lambda read: answers.get(read), index_policy=Policy(), ceiling=0.0, clock=clock)
+    deferred = Deferred(refresh=lambda read: answers.refresh(read), held=lambda: 0.0, clock=clock)
     answers = Answers(
         copies=Copies(
             memory=memory, negatives=negatives, stores={Kind.JSON: store}, keep={Kind.JSON: None}, changes=changes
@@ -104,23 +119,46 @@ async def crowd(directory: Path) -> tuple[CratesIo, list[Visit], int, int]:
         clock=clock,
         observe=lambda what, happened: None,
         stale_after=2.0,
+        put_off=deferred.note,
     )
-    over = asyncio.Event()
-    warming = asyncio.create_task(machine(shield, over))
-    await asyncio.sleep(60)  # it has the API to itself, and takes what nobody else wants
-    upstream.asked.clear()
-    tracemalloc.start()
-    begun = [asyncio.create_task(visit(answers, number)) for number in range(CROWD)]
-    await asyncio.sleep(LIMITS.max_wait)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    visits = await asyncio.gather(*begun)
-    over.set()
-    await warming
+    deferred.start()
+    yield Parts(upstream, shield, answers, deferred)
+    await deferred.aclose()
     await answers.aclose()
     await shield.aclose()
     await fleet.aclose()
+
+
+async def crowd(directory: Path) -> tuple[CratesIo, list[Visit], int, int]:
+    async with served(directory) as parts:
+        upstream, over = parts.upstream, asyncio.Event()
+        warming = asyncio.create_task(machine(parts.shield, over))
+        await asyncio.sleep(60)  # it has the API to itself, and takes what nobody else wants
+        upstream.asked.clear()
+        tracemalloc.start()
+        begun = [asyncio.create_task(visit(parts.answers, number)) for number in range(CROWD)]
+        await asyncio.sleep(LIMITS.max_wait)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        visits = await asyncio.gather(*begun)
+        over.set()
+        await warming
     return upstream, visits, peak, len(upstream.of(Urgency.MACHINE))
+
+
+async def beside(directory: Path) -> tuple[CratesIo, list[Visit], float]:
+    """A thousand that were put off, and now and then four people at once, who want something that nobody has."""
+    loop = asyncio.get_running_loop()
+    async with served(directory) as parts:
+        begun = loop.time()
+        for number in range(PUT_OFF):
+            parts.deferred.note(crate(number))
+        visits: list[Visit] = []
+        while len(parts.deferred):
+            wanted = range(CROWD + len(visits), CROWD + len(visits) + 4)
+            visits += await asyncio.gather(*(visit(parts.answers, number) for number in wanted))
+            await asyncio.sleep(20)
+    return parts.upstream, visits, loop.time() - begun
 
 
 def test_five_thousand_at_once_are_served_in_order_as_they_were_told(tmp_path: Path) -> None:
@@ -143,3 +181,14 @@ def test_five_thousand_at_once_are_served_in_order_as_they_were_told(tmp_path: P
     assert max(sent) - min(sent) < 1.02 * CROWD * LIMITS.spacing
     assert machines < CROWD / 100, "the machine starves nobody"
     assert peak < CROWD * 30_000, "bytes a waiting client"
+
+
+def test_what_was_put_off_takes_what_people_leave(tmp_path: Path) -> None:
+    with virtual_time.running() as runner:
+        upstream, visits, took = runner.run(beside(tmp_path))
+
+    assert max(wait for each in visits for wait in each.waits) < 0.5, "half the burst is always theirs"
+    assert not any(each.told for each in visits)
+    behind = [ask.target.rpartition("-")[2] for _, ask in upstream.asked if ask.need.urgency is Urgency.REFRESH]
+    assert behind == [str(number) for number in range(PUT_OFF)], "in order, each once"
+    assert took < 1.1 * (PUT_OFF + len(visits)) * LIMITS.spacing, "and nothing lies idle meanwhile"

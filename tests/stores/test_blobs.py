@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import hashlib
 import os
@@ -12,11 +13,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.model import Crate, Selection, State
-from proxy.stores.base import Observer, Spool
+from proxy.stores.base import Listed, Observer, Spool
 from proxy.stores.blobs import DiskBlobs
 
 pytestmark = pytest.mark.anyio
@@ -528,3 +530,76 @@ async def test_closed_it_has_nothing(tmp_path: Path, observer: Observer) -> None
     assert await blobs.open(SERDE, SHA256) is None
     with pytest.raises(OSError):
         await blobs.spool(SERDE, SHA256)
+
+
+async def listed(blobs: DiskBlobs) -> list[Listed]:
+    return [file async for file in blobs.files()]
+
+
+async def test_what_is_verified_and_right_stays_and_is_not_used_by_that(blobs: DiskBlobs) -> None:
+    old, new = await kept(blobs, b"old"), await kept(blobs, b"new", Crate("b", "2.0.0"))
+    assert [await blobs.verify(file) for file in await listed(blobs)] == ["", ""]
+    assert await blobs.trim(1) == 3
+    assert (await holds(blobs, old), await holds(blobs, new, Crate("b", "2.0.0"))) == (False, True)
+
+
+@pytest.mark.parametrize("content", [b"short", os.urandom(len(CONTENT))])
+async def test_a_damaged_file_is_set_aside_when_it_is_verified(
+    content: bytes, blobs: DiskBlobs, tmp_path: Path, told: list[str]
+) -> None:
+    await kept(blobs)
+    reader = await blobs.open(SERDE, SHA256)
+    assert reader is not None
+    published(tmp_path).write_bytes(content)
+    (file,) = await listed(blobs)
+    assert await blobs.verify(file)
+    assert set_aside(tmp_path) == [SHA256] and not await holds(blobs, SHA256)
+    assert (blobs.corrupt, await listed(blobs), await blobs.volume()) == (1, [], 0)
+    assert any("serde 1.0.0" in what for what in told)
+    assert await blobs.verify(file) is None
+    reader.close()
+
+
+async def test_a_file_that_is_gone_is_not_damaged(blobs: DiskBlobs, tmp_path: Path) -> None:
+    await kept(blobs)
+    (file,) = await listed(blobs)
+    published(tmp_path).unlink()
+    assert await blobs.verify(file) is None
+    assert (await listed(blobs), blobs.corrupt) == ([], 0)
+
+
+async def test_a_file_that_was_fetched_anew_while_the_damaged_one_was_read_stays(
+    blobs: DiskBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept(blobs)
+    published(tmp_path).write_bytes(os.urandom(len(CONTENT)))
+    (file,) = await listed(blobs)
+    digest = hashlib.file_digest
+
+    def meanwhile(*args: Any) -> Any:
+        found = digest(*args)
+        (tmp_path / "anew").write_bytes(CONTENT)
+        os.replace(tmp_path / "anew", published(tmp_path))
+        return found
+
+    monkeypatch.setattr(hashlib, "file_digest", meanwhile)
+    assert await blobs.verify(file) is None
+    assert await holds(blobs, SHA256) and not set_aside(tmp_path)
+
+
+async def test_a_file_that_the_disk_cannot_read_is_set_aside_and_other_faults_are_told(
+    blobs: DiskBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept(blobs)
+    (file,) = await listed(blobs)
+    number = errno.EMFILE
+
+    def fails(*args: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(hashlib, "file_digest", fails)
+    assert await blobs.verify(file) is None
+    assert await holds(blobs, SHA256) and (await blobs.health()).state is State.DEGRADED
+    number = errno.EIO
+    assert await blobs.verify(file) == "the disk cannot read it"
+    assert set_aside(tmp_path) == [SHA256]
