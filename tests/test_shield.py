@@ -405,3 +405,17 @@ async def test_readiness_tells_what_is_left_and_who_is_alone() -> None:
     assert {name: line.state for name, line in lines.items() if name != "budget"} == {
         f"upstream {host.value}": State.OK for host in Host
     }
+
+
+async def test_whoever_asks_again_before_the_time_that_was_told_makes_it_no_later_for_others(tmp_path: Path) -> None:
+    upstream = Scripted()
+    async with shielded(upstream, tmp_path, Limits(rate=0.01, burst=1, max_wait=0.0)) as shield:
+        await shield.send(read(target="/served"))
+        told = []
+        for target in (*["/impatient"] * 50, "/polite", "/other", "/polite"):
+            with pytest.raises(Throttled) as refused:
+                await shield.send(read(target=target))
+            assert refused.value.retry_after is not None
+            told.append(refused.value.retry_after)
+    assert 90 < min(told[:50]) and max(told[:50]) <= 100
+    assert [round(each, -2) for each in told[50:]] == [200, 300, 200], "to each its own, and to one the same again"

@@ -17,7 +17,7 @@ from proxy.fleet.base import Hold, Standing, Turn
 from proxy.fleet.claims import Say
 from proxy.fleet.journal import Nowhere
 from proxy.fleet.messages import Message, line
-from proxy.fleet.purse import Purse
+from proxy.fleet.purse import Names, Purse, Spent
 from proxy.fleet.treasurer import hold_of, of_hold
 from proxy.model import Host
 from proxy.rules.bucket import Booked, Limits, Refused, Urgency
@@ -26,6 +26,7 @@ SILENCE = 1.0
 """Seconds for which a hub may say nothing at all, and a member may be without one."""
 GRACE = 0.05
 """Seconds to read what has come already."""
+ANSWERS = ("booked", "refused", "standing", "bookings")
 ALONE = "the other workers cannot be reached: each takes its own part of the budget"
 
 
@@ -33,7 +34,9 @@ class Bookings:
     """A `Budget`. `workers`: how many processes there are to divide it among, where there is no hub."""
 
     def __init__(self, limits: Limits, workers: int = 1) -> None:
-        self._own = Purse(limits.shared(workers), Nowhere(), _now())
+        self._own = Purse(limits, Nowhere(), _now())  # what this member knows of, whoever granted it
+        self._workers = workers
+        self._names = Names()
         self._numbers = itertools.count()
         self._asked: dict[str, asyncio.Future[Message | None]] = {}
         self._send: Say | None = None
@@ -48,6 +51,7 @@ class Bookings:
         self._joined.set()
         for host, hold in self._own.holds(_now()).items():
             send(of_hold("hold", host, hold))
+        self._tell_all()
 
     def parted(self) -> None:
         self._send = None
@@ -59,35 +63,65 @@ class Bookings:
 
     def heard(self, message: Message) -> None:
         self._heard_at = _now()
-        self._mute = False
+        if self._mute:
+            self._mute = False
+            self._tell_all()
         if message.get("kind") == "held":
             found = hold_of(message)
             if found is not None:
                 self._own.hold(_now(), *found)
             return
         answer = self._asked.get(str(message.get("id")))
-        if answer is not None and not answer.done() and message.get("kind") in ("booked", "refused", "standing"):
+        if answer is not None and not answer.done() and message.get("kind") in ANSWERS:
             answer.set_result(message)
 
     async def book(self, urgency: Urgency, parts: int = 0) -> Turn | Refused:
         """As in `Budget`. `parts`: the machine may take only one of so many."""
         message = await self._answer("book", urgency=urgency, parts=parts)
         match message:
-            case {"kind": "booked", "wait": float() | int() as wait, "at": float() | int() as at}:
-                return Turn(max(0.0, float(wait)), partial(self._give_back, float(at)))
+            case {
+                "kind": "booked",
+                "wait": float() | int() as wait,
+                "at": float() | int() as at,
+                "name": str() as name,
+            }:
+                self._own.note(_now(), name, float(at))
+                return Turn(max(0.0, float(wait)), partial(self.give_back, name))
             case {"kind": "refused", "retry_after": float() | int() as seconds}:
                 return Refused(float(seconds))
-        now = _now()
-        answer = self._own.book(now, urgency, parts)
+        now, name = _now(), self._names.new()
+        answer = self._own.book(now, urgency, self._workers * max(1, parts), name)
         if isinstance(answer, Booked):
-            return Turn(answer.at - now, partial(self._own.give_back, answer.at))
+            self._tell(name, answer.at)
+            return Turn(answer.at - now, partial(self.give_back, name))
         return answer
 
     def spend(self) -> None:
-        if self._send is not None and not self._mute:
-            self._send(line("book", id="", urgency=Urgency.CALLER, parts=0))
-        else:
-            self._own.book(_now(), Urgency.CALLER)
+        self.note(self._names.new(), _now())
+
+    def note(self, name: str, at: float) -> None:
+        """One was booked elsewhere under that name, for that time of the loop: it counts here, too."""
+        self._own.note(_now(), name, at)
+        self._tell(name, at)
+
+    async def known(self) -> list[Spent]:
+        """What this machine knows to count yet, as far as it can be asked."""
+        found = dict(self._own.known(_now()))
+        after: tuple[str, float | None] = ("", None)
+        while True:
+            match await self._answer("bookings", after=after):
+                case {"kind": "bookings", "spent": [*spent], "more": bool() as more}:
+                    found |= {str(name): float(at) for name, at in spent}
+                    if not more:
+                        return list(found.items())
+                    after = (str(spent[-1][0]), float(spent[-1][1]))
+                case _:
+                    return list(found.items())
+
+    def give_back(self, name: str) -> None:
+        self._own.give_back(name)
+        if self._send is not None:
+            self._send(line("give back", name=name))
 
     def hold(self, host: Host, hold: Hold) -> None:
         if self._own.hold(_now(), host, hold) and self._send is not None:
@@ -97,15 +131,20 @@ class Bookings:
         return self._own.held(_now(), host)
 
     async def standing(self) -> Standing:
-        own = self._own.standing(_now(), ALONE)
+        own = self._own.standing(_now(), ALONE, self._workers)
         match await self._answer("standing"):
             case {"kind": "standing", "free": int() as free, "recent": int() as recent}:
                 return Standing(0 if Host.API in own.holds else free, recent, own.holds)
         return own
 
-    def _give_back(self, at: float) -> None:
-        if self._send is not None:
-            self._send(line("give back", at=at))
+    def _tell(self, name: str, at: float) -> None:
+        if self._send is not None and not self._mute:
+            self._send(line("spent", name=name, at=at))
+
+    def _tell_all(self) -> None:
+        """The hub may be another, or have been killed with words of ours unread: it takes each of them once."""
+        for each in self._own.known(_now()):
+            self._tell(*each)
 
     async def _answer(self, kind: str, **fields: Any) -> Message | None:
         """What the hub says, or the next one where it dies; None where there is none or it is silent."""

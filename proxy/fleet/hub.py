@@ -59,6 +59,8 @@ class Hub:
             "release": self._leases.released,
             "book": self._treasurer.booked,
             "give back": self._treasurer.given_back,
+            "spent": self._treasurer.told,
+            "bookings": self._treasurer.recalled,
             "hold": self._treasurer.held,
             "standing": self._treasurer.asked,
             "recall": self._sums.recalled,

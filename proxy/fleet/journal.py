@@ -29,9 +29,9 @@ SPARE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`spent`: times of requests, in seconds from now. A negative one is past."""
+    """`spent`: names and times of requests, in seconds from now. A negative one is past."""
 
-    spent: tuple[float, ...]
+    spent: tuple[tuple[str, float], ...]
     holds: Mapping[Host, Hold]
 
 
@@ -40,7 +40,7 @@ class Journal(Protocol):
 
     def read(self) -> Record: ...
 
-    def spent(self, at: float) -> None: ...
+    def spent(self, name: str, at: float) -> None: ...
 
     def held(self, host: Host, hold: Hold) -> None: ...
 
@@ -59,7 +59,7 @@ class Nowhere:
     def read(self) -> Record:
         return Record((), {})
 
-    def spent(self, at: float) -> None:
+    def spent(self, name: str, at: float) -> None:
         pass
 
     def held(self, host: Host, hold: Hold) -> None:
@@ -87,25 +87,27 @@ class File:
 
     def read(self) -> Record:
         """What is written there. Whatever cannot be read is not there."""
-        spent: list[float] = []
+        spent: dict[str, float] = {}
         holds: dict[Host, Hold] = {}
         try:
             lines = self._path.read_bytes().splitlines()
         except OSError:
             lines = []
         now = self._clock()
-        for line in lines:
+        for number, line in enumerate(lines):
             with contextlib.suppress(ValueError):  # one that was not finished, or nothing of ours
-                match orjson.loads(line):
+                match understood := orjson.loads(line):
                     case {"spent": float() | int() as at}:
-                        spent.append(at - now)
+                        name = understood.get("name")  # earlier releases gave none
+                        spent[name if isinstance(name, str) else f"line {number} {at}"] = at - now
                     case {"held": str(host), "until": float() | int() as until, "why": str(why), "words": str(words)}:
                         # A clock that went backwards makes no hold longer.
                         holds[Host(host)] = Hold(min(until - now, LONGEST), Why(why), words)
-        return Record(tuple(sorted(spent)), {host: hold for host, hold in holds.items() if hold.seconds > 0})
+        in_order = sorted(spent.items(), key=lambda each: each[1])
+        return Record(tuple(in_order), {host: hold for host, hold in holds.items() if hold.seconds > 0})
 
-    def spent(self, at: float) -> None:
-        self._write([self._spent(at)])
+    def spent(self, name: str, at: float) -> None:
+        self._write([self._spent(name, at)])
 
     def held(self, host: Host, hold: Hold) -> None:
         self._write([self._held(host, hold)])
@@ -116,7 +118,7 @@ class File:
     def renew(self, record: Record) -> None:
         """Write the whole file anew, and go on behind its end."""
         self.close()
-        lines = [*map(self._spent, record.spent), *(self._held(*item) for item in record.holds.items())]
+        lines = [*(self._spent(*each) for each in record.spent), *(self._held(*item) for item in record.holds.items())]
         new = self._path.with_suffix(".new")
         try:
             descriptor = os.open(new, os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -132,8 +134,8 @@ class File:
         if descriptor is not None:
             os.close(descriptor)
 
-    def _spent(self, at: float) -> bytes:
-        return orjson.dumps({"spent": self._clock() + at}) + b"\n"
+    def _spent(self, name: str, at: float) -> bytes:
+        return orjson.dumps({"spent": self._clock() + at, "name": name}) + b"\n"
 
     def _held(self, host: Host, hold: Hold) -> bytes:
         fields = {"held": host, "until": self._clock() + hold.seconds, "why": hold.why, "words": hold.words}

@@ -157,9 +157,9 @@ class RedisFleet:
         if self._subscriptions > 1:
             self._leases.wake()
             self._safely(self._lost)
+        await self.budget.begun()  # before anybody books here
         self._subscribed.set()
         self._trouble = ""
-        await self.budget.begun()
         await self._tried()
 
     def _told(self, data: bytes) -> None:

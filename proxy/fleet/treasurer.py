@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from proxy.fleet.base import Hold
 from proxy.fleet.messages import Message, line
-from proxy.fleet.purse import Purse
+from proxy.fleet.purse import Names, Purse
 from proxy.model import Host
 from proxy.rules.bucket import Booked, Urgency
 from proxy.rules.holds import Why
 
 M = TypeVar("M")
+PAGE = 400
+"""Bookings told in one line, which has an end."""
 
 
 class Treasurer(Generic[M]):
@@ -21,6 +24,7 @@ class Treasurer(Generic[M]):
 
     def __init__(self, purse: Purse, send: Callable[[M, bytes], None], tell: Callable[[bytes], None]) -> None:
         self._purse = purse
+        self._names = Names()
         self._send = send
         self._tell = tell
 
@@ -32,17 +36,31 @@ class Treasurer(Generic[M]):
     def booked(self, member: M, message: Message) -> None:
         match message:
             case {"id": str() as number, "urgency": str() as urgency, "parts": int() as parts} if _known(urgency):
-                now = _now()
-                answer = self._purse.book(now, Urgency(urgency), parts)
+                now, name = _now(), self._names.new()
+                answer = self._purse.book(now, Urgency(urgency), parts, name)
                 if isinstance(answer, Booked):
-                    self._send(member, line("booked", id=number, wait=answer.at - now, at=answer.at))
+                    self._send(member, line("booked", id=number, wait=answer.at - now, at=answer.at, name=name))
                 else:
                     self._send(member, line("refused", id=number, retry_after=answer.retry_after))
 
     def given_back(self, member: M, message: Message) -> None:
         match message:
-            case {"at": float() | int() as at}:
-                self._purse.give_back(at)
+            case {"name": str() as name}:
+                self._purse.give_back(name)
+
+    def told(self, member: M, message: Message) -> None:
+        """A member has booked elsewhere, or alone."""
+        match message:
+            case {"name": str() as name, "at": float() | int() as at}:
+                self._purse.note(_now(), name, float(at))
+
+    def recalled(self, member: M, message: Message) -> None:
+        """What counts yet? A page of it, behind what the member knows."""
+        match message:
+            case {"id": str() as number, "after": [str() as name, float() | int() | None as at]}:
+                after = (name, -math.inf if at is None else float(at))
+                known = self._purse.known(_now(), after, PAGE)
+                self._send(member, line("bookings", id=number, spent=known, more=len(known) == PAGE))
 
     def held(self, member: M, message: Message) -> None:
         found = hold_of(message)

@@ -104,6 +104,19 @@ def sent(bucket: Bucket, limits: Limits, at: float) -> Bucket:
     )
 
 
+def noted(bucket: Bucket, limits: Limits, now: float, at: float) -> Bucket:
+    """With one that went, or goes, at that time, booked elsewhere and heard of late: no limit keeps it out."""
+    bucket = _settled(bucket, limits, now)
+    if not bucket.times or at >= bucket.times[-1]:
+        return sent(bucket, limits, at)
+    times = sent(bucket, limits, at).times
+    full_at = bucket.full_at
+    running = -math.inf
+    for each in times:  # as if all had come in order
+        running = max(running, each) + limits.spacing
+    return replace(bucket, full_at=max(full_at, running), times=times)
+
+
 def given_back(bucket: Bucket, limits: Limits, at: float) -> Bucket:
     """Without the booking for that time, where it is the last one; elsewhere it stays spent, since those behind it
     have been told their times."""

@@ -22,6 +22,9 @@ from proxy.upstream.peeked import ENOUGH, Peeked
 
 log = logging.getLogger("proxy")
 
+TOLD = 10_000
+"""Promises to those who were refused that are remembered: a crowd's of more than two hours."""
+
 
 class LimitedUpstream:
     def __init__(self, inner: Upstream, budget: Budget, clock: Callable[[], float], *, stale_after: float) -> None:
@@ -30,6 +33,7 @@ class LimitedUpstream:
         self._budget = budget
         self._clock = clock
         self._stale_after = stale_after
+        self._told: dict[str, float] = {}  # by target: the time for which somebody who was refused was told to come
 
     async def send(self, ask: Ask) -> Answer:
         if ask.need.urgency is Urgency.CALLER:
@@ -48,15 +52,35 @@ class LimitedUpstream:
         """Wait until it may go. Raises `Throttled` where it may not."""
         while True:
             urgency = ask.need.urgency
-            turn = await self._budget.book(urgency)
+            told = self._told_before(ask, urgency)
+            # Whoever asks again before that is no further one of a crowd: it may book, but moves nobody's time.
+            turn = await self._budget.book(urgency if told is None else Urgency.CONTENT)
             if isinstance(turn, Turn):
                 await self._wait(ask, turn)
                 if self._budget.held(Host.API) is None:
                     return
                 turn.give_back()  # it came to be held while this one waited: the next booking says until when
             elif ask.need.urgency is urgency:  # else somebody has joined it meanwhile, and waits
+                after = self._tell(ask, urgency, turn.retry_after if told is None else max(told, turn.retry_after))
                 hold = self._budget.held(Host.API)
-                raise _spent(turn.retry_after) if hold is None else _held(Host.API, hold, turn.retry_after)
+                raise _spent(after) if hold is None else _held(Host.API, hold, after)
+
+    def _told_before(self, ask: Ask, urgency: Urgency) -> float | None:
+        """In how many seconds somebody is to come for the same who was refused it, where that is yet to be."""
+        if urgency is not Urgency.CLIENT:
+            return None
+        left = self._told.get(ask.target, -math.inf) - asyncio.get_running_loop().time()
+        return left if left > 0 else None
+
+    def _tell(self, ask: Ask, urgency: Urgency, seconds: float) -> float:
+        """The same, and remember it."""
+        if urgency is Urgency.CLIENT:
+            now = asyncio.get_running_loop().time()
+            self._told.pop(ask.target, None)
+            self._told[ask.target] = now + seconds
+            while len(self._told) > TOLD or next(iter(self._told.values())) <= now:
+                del self._told[next(iter(self._told))]
+        return seconds
 
     async def _wait(self, ask: Ask, turn: Turn) -> None:
         ask.need.due = asyncio.get_running_loop().time() + turn.wait

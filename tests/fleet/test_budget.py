@@ -262,9 +262,9 @@ async def test_without_redis_each_machine_takes_its_part_until_it_is_back(
     async with asyncio.timeout(5):
         while not (await one.standing()).alone or not (await other.standing()).alone:
             await asyncio.sleep(0.005)
-    # Two machines were seen: each has half the rate.
-    assert waits([await one.book(CLIENT) for _ in range(3)]) == [0, 20, "no"]
-    assert waits([await other.book(CLIENT) for _ in range(3)])[0] == 0
+    # Two machines were seen: each has half the rate, behind what Redis granted it.
+    assert waits([await one.book(CLIENT) for _ in range(3)]) in ([20, "no", "no"], [19, "no", "no"])
+    assert waits([await other.book(CLIENT) for _ in range(3)]) in ([10, "no", "no"], [9, "no", "no"])
     one.spend()
     one.hold(Host.API, HOLD)
     assert isinstance(await one.book(CLIENT), Refused)
@@ -272,8 +272,9 @@ async def test_without_redis_each_machine_takes_its_part_until_it_is_back(
     async with asyncio.timeout(10):
         while (await one.standing()).alone or (await other.standing()).alone:
             await asyncio.sleep(0.005)
-    assert (await other.standing()).recent == 0
-    assert waits([await other.book(CLIENT)]) == [0]
+    # It is empty, and told by each what it knows.
+    assert (await other.standing()).recent == 6
+    assert waits([await other.book(CLIENT)]) == ["no"]
     for fleet in fleets:
         await fleet.aclose()
     for machine in machines:
@@ -299,16 +300,16 @@ async def test_redis_does_the_same_arithmetic(
 ) -> None:
     limits = Limits(rate=2.0, burst=burst, window=window, max_wait=7.0)
     client = connection.client(shared_redis.url)
-    await client.delete("a:budget", "a:times", "a:machines")
+    await client.delete("a:budget", "a:times")
     state, milliseconds = Bucket(), 1_700_000_000_000
     spacing, wait = round(limits.spacing * 1e6), int(limits.max_wait * 1e6)
     for number, (pause, urgency) in enumerate(crowd):
         milliseconds += pause
         given_ = (milliseconds * 1000, spacing, burst, window, wait)
         left = LEFT.get(urgency, "")
-        keys = ("a:budget", "a:times", "a:machines", "a:hold")
-        values = (*given_, urgency.value, left, int(FURTHEST * 1e6), str(number), "me")
-        granted, microseconds, _ = await client.eval(BOOK, len(keys), *keys, *values)
+        keys = ("a:budget", "a:times", "a:hold")
+        values = (*given_, urgency.value, left, int(FURTHEST * 1e6), str(number), "")
+        granted, microseconds = await client.eval(BOOK, len(keys), *keys, *values)
         state, answer = bucket.book(state, limits, milliseconds / 1000, urgency)
         told = answer.at - milliseconds / 1000 if isinstance(answer, Booked) else answer.retry_after
         assert bool(granted) == isinstance(answer, Booked)

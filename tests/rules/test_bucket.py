@@ -196,3 +196,16 @@ def test_in_the_long_run_never_faster_than_the_rate(limits: Limits, steps: list[
     for first, start in enumerate(reads):
         for number, end in enumerate(reads[first:], start=1):
             assert number <= limits.burst + (end - start) / limits.spacing + 1e-3
+
+
+@given(st.permutations([-700.0, -599.0, -80.0, -3.0, -3.0, -2.0, 0.0, 1.0, 4.0]))
+def test_what_is_heard_of_late_counts_as_if_it_had_been_known(heard: list[float]) -> None:
+    state, known = Bucket(), Bucket()
+    for at in heard:
+        state = bucket.noted(state, LIMITS, NOW, NOW + at)
+    for at in sorted(heard):
+        known = bucket.sent(known, LIMITS, NOW + at)
+    assert set(state.times) - set(known.times) == set()
+    assert [at for at in state.times if at > NOW - WINDOW] == [at for at in known.times if at > NOW - WINDOW]
+    assert bucket.free(state, LIMITS, NOW) == bucket.free(known, LIMITS, NOW) == 0
+    assert bucket.book(state, LIMITS, NOW, CLIENT)[1] == bucket.book(known, LIMITS, NOW, CLIENT)[1]
