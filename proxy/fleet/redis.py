@@ -154,10 +154,10 @@ class RedisFleet:
     async def _begun(self) -> None:
         """The client subscribes again by itself when its connection breaks, and says nothing else about it."""
         self._subscriptions += 1
+        await self.budget.begun()  # before anybody books here
         if self._subscriptions > 1:
             self._leases.wake()
             self._safely(self._lost)
-        await self.budget.begun()  # before anybody books here
         self._subscribed.set()
         self._trouble = ""
         await self._tried()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -118,7 +119,8 @@ def test_an_archive_builds_on_another_machine_without_upstream(
     imported = ran("import", file, settings=other, home=warmed.home)
     assert imported.returncode == 0 and "10 tarballs" in imported.stderr, imported.stderr
     checked = ran("check", "--json", warmed.lock, settings=other, home=warmed.home)
-    assert (checked.returncode, checked.stdout) == (0, '{"ok": true, "packages": 10, "missing": []}\n')
+    assert checked.returncode == 0
+    assert json.loads(checked.stdout) == {"ok": True, "packages": 10, "missing": []}
     builds(warmed, newest, new_cargo, **other, CRATES_PROXY_UPSTREAM__OFFLINE="true")
 
 
@@ -241,7 +243,9 @@ def test_check_reads_every_byte(warmed: Warmed) -> None:
     warmed.upstream.forget()
     done = ran("check", "--json", warmed.lock, settings=warmed.settings, home=warmed.home)
     assert done.returncode == 1
-    assert '"name": "tree", "version": "1.0.0", "what": "tarball", "reason": "its bytes are damaged' in done.stdout
+    (missing,) = json.loads(done.stdout)["missing"]
+    assert missing.pop("reason").startswith("its bytes are damaged")
+    assert missing == {"name": "tree", "version": "1.0.0", "what": "tarball"}
     assert not warmed.upstream.asked()
     out = ran("export", str(warmed.home / "x"), settings=warmed.settings, home=warmed.home)
     assert out.returncode == 1 and "tree 1.0.0: tarball: its bytes are damaged" in out.stderr

@@ -50,7 +50,7 @@ def test_a_proxy_without_a_budget_is_found_out() -> None:
 
 
 def test_the_real_minutes_hold_for_some_seconds_too() -> None:
-    planned = replace(plan.minutes(8.0, seed=1), crates=300, tool_at=0.5)
+    planned = replace(plan.minutes(15.0, seed=1), crates=300, tool_at=0.5)
     run = real.run(planned, lambda _: None, {})
     assert report.wrong(run, Bounds()) == []
     assert run.books.asked("api") > 5 and run.books.asked("static") > 5
