@@ -342,6 +342,7 @@ def test_renewal_goes_on_after_a_restart_and_dependencies_take_part_where_their_
 ) -> None:
     given: dict[str, Any] = {"upstream__renew_ceiling": "6h", "endpoints__dependencies__ttl": "1h"}
     with proxied(upstream, tmp_path, clock, **given) as first:
+        first.get(INDEX)  # it is at hand then, however busy this machine is
         first.get(DEPENDENCIES)
     clock.now += 2 * HOUR + 1
     with proxied(upstream, tmp_path, clock, **given) as second:
