@@ -111,7 +111,9 @@ class Exporting:
         self, pack: _Pack, crate: Crate, sha256: str, blob: Blob | None, exported: Exported, told: Told
     ) -> None:
         if blob is None:
-            return  # evicted meanwhile
+            why = "it is damaged and set aside, or was dropped meanwhile"
+            exported.left_out.append(f"{crate.name} {crate.version}: tarball: {why}")
+            return
         try:
             if not await intact(blob, sha256):
                 exported.left_out.append(f"{crate.name} {crate.version}: tarball: its bytes are damaged")
