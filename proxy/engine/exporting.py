@@ -64,7 +64,7 @@ class Exporting:
                 if file.crate is None or not await self._known(file.crate, file.sha256):
                     exported.unknown += 1
                     continue
-                blob = await self._depot.blobs.open(file.crate, file.sha256)
+                blob = await self._depot.blobs.open(file.crate, file.sha256, unread=True)
                 await self._tarball(pack, file.crate, file.sha256, blob, exported, told)
             async for place in self._depot.answers.keys():
                 await self._copy(pack, place, exported, told)
@@ -111,9 +111,7 @@ class Exporting:
         self, pack: _Pack, crate: Crate, sha256: str, blob: Blob | None, exported: Exported, told: Told
     ) -> None:
         if blob is None:
-            why = "it is damaged and set aside, or was dropped meanwhile"
-            exported.left_out.append(f"{crate.name} {crate.version}: tarball: {why}")
-            return
+            return  # evicted meanwhile
         try:
             if not await intact(blob, sha256):
                 exported.left_out.append(f"{crate.name} {crate.version}: tarball: its bytes are damaged")

@@ -141,11 +141,11 @@ class Spool(Protocol):
 class BlobStore(Protocol):
     """Content-addressed files: tarballs under their SHA-256 (64 lower-case hex digits)."""
 
-    async def open(self, crate: Crate, sha256: str) -> Blob | None:
+    async def open(self, crate: Crate, sha256: str, *, unread: bool = False) -> Blob | None:
         """The stored file of this very crate, version and checksum, and count it as used; None if absent.
 
         One whose bytes have not been seen to have that checksum lately is read first: if they do not, or cannot be
-        read, it is set aside, and absent."""
+        read, it is set aside, and absent. `unread`: not so, for who judges for himself."""
         ...
 
     def used(self, sha256: str) -> None:

@@ -19,7 +19,7 @@ from proxy.stores.base import Listed, Observer, Volume
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files, is_sha256, is_whole
 from proxy.stores.ledger import Ledger, Record
-from proxy.stores.proofs import Proof, Proofs
+from proxy.stores.proofs import DOUBTFUL, Proof, Proofs
 from proxy.stores.spool import DiskBlob, DiskSpool
 
 _NAME = "tarballs"
@@ -55,10 +55,10 @@ class DiskBlobs:
         """
         return cls(directory, min_free, observer, clock)
 
-    async def open(self, crate: Crate, sha256: str) -> DiskBlob | None:
+    async def open(self, crate: Crate, sha256: str, *, unread: bool = False) -> DiskBlob | None:
         if not is_sha256(sha256):
             return None
-        found = await self._attempts.run("open", lambda: self._opened(crate, sha256), None)
+        found = await self._attempts.run("open", lambda: self._opened(crate, sha256, unread), None)
         if found is None:
             return None
         if isinstance(found, str):
@@ -150,14 +150,18 @@ class DiskBlobs:
         self._files.check_room()
         return self._files.temporary()
 
-    def _opened(self, crate: Crate, sha256: str) -> tuple[Descriptor, int, float, Proof] | str | None:
+    def _opened(self, crate: Crate, sha256: str, unread: bool) -> tuple[Descriptor, int, float, Proof] | str | None:
         """The file; why it was set aside; or None where there is none."""
         record = self._ledger.get(sha256)
         # Without a record nobody vouches for what lies there; and whoever asks for it as another crate's file is
         # mistaken or malicious, which is no reason to doubt the file.
         if record is None or record.crate not in (None, crate):
             return None
-        found = self._read(sha256, record, lambda held: self._proofs.of(sha256, held))
+
+        def known(held: Descriptor) -> Proof | None:
+            return DOUBTFUL if unread and record.crate is not None else self._proofs.of(sha256, held)
+
+        found = self._read(sha256, record, known)
         if found is None or isinstance(found, str):
             return found
         held, proof = found
