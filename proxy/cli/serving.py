@@ -17,7 +17,7 @@ from proxy.rules.clients import Networks
 log = logging.getLogger("proxy")
 
 
-@click.command()
+@click.command(short_help="Run the server.")
 @with_config
 @click.option("--host", metavar="ADDRESS", help="server.host: where to listen.")
 @click.option("--port", metavar="NUMBER", help="server.port: 0 picks a free one.")
