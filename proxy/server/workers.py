@@ -79,7 +79,8 @@ class Supervisor:
         stopped = asyncio.create_task(self.stopping.wait())
         await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
         status = 0 if self.stopping.is_set() else 1  # A keeper that ends by itself has given up.
-        self._stop()
+        if status:
+            self._stop()
         sockets.close(self.groups)  # Now the workers hold the only ones, and nobody queues in vain.
         _, late = await asyncio.wait(keepers, timeout=self.job.drain_timeout + MARGIN)
         if late:

@@ -28,8 +28,13 @@ def main() -> int:
     dice = random.Random(given.seed)
     report = Report(given.minutes, given.seed, frozenset(Kind(each) for each in given.without))
     begun = time.monotonic()
+    told = 0
 
     def progress(report: Report) -> None:
+        nonlocal told
+        for fault in report.faults[told:]:
+            print(fault, file=sys.stderr)
+        told = len(report.faults)
         if sys.stderr.isatty() or int(time.monotonic() - begun) % 15 == 0:
             end = "\r" if sys.stderr.isatty() else "\n"
             print(f"{time.monotonic() - begun:5.0f} s: {report.brief()}", end=end, file=sys.stderr, flush=True)
@@ -40,7 +45,7 @@ def main() -> int:
             asyncio.run(run.run(stage, given.minutes, dice, report, progress))
     finally:
         if given.logs:
-            given.logs.write_text("\n".join(report.logs))
+            given.logs.write_text("\n".join([*report.events, *report.logs]))
         print("\n".join(report.told()), flush=True)
     return 0 if report.well else 1
 

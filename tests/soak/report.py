@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,10 @@ class Report:
     leaks: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+    def told_of(self, what: str) -> None:
+        self.events.append(f"{time.monotonic():.3f} {what}")
 
     def note(self, when: str, counted: Sequence[Census]) -> None:
         self.notes.append(f"{when}: " + "; ".join(each.told for each in counted))

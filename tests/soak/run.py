@@ -96,7 +96,9 @@ class Half:
                 continue
             start = time.monotonic()
             async with self.locks[lane]:
+                self.report.told_of(f"{kind.value} ...")
                 await befall(kind)
+                self.report.told_of(f"{kind.value} over")
             await asyncio.sleep(max(0.02, start + slot - time.monotonic()))
 
     def _wanted(self) -> int:
@@ -112,8 +114,10 @@ class Half:
         async with contextlib.AsyncExitStack() as stack:
             for lock in self.locks.values():
                 await stack.enter_async_context(lock)
+            self.report.told_of("calm")
             way.heal()
             await load.rest()
+            self.report.told_of("calm: nobody asks")
             await self._mended(machine)
             await asyncio.sleep(QUIET)
             connection = Connection(load.port)
