@@ -52,14 +52,33 @@ class Lookup(Protocol):
         ...
 
 
+class Closed:
+    """A `Lookup` that leaves everything to the app."""
+
+    def admits(self, peer: str | None) -> bool:
+        return False
+
+    def wanted(self, scope: Any) -> None:
+        return None
+
+    def answer(self, wanted: Any) -> None:
+        return None
+
+
 class Shortcut:
     """A lookup, and the heads whose meaning is known: at most `bound` bytes of them, least recently used first out."""
 
     def __init__(self, lookup: Lookup, bound: int) -> None:
-        self.lookup = lookup
+        self.lookup: Lookup = lookup
         self._bound = bound
         self._bytes = 0
         self._heads: OrderedDict[bytes, Any] = OrderedDict()
+
+    def close(self) -> None:
+        """What it answered is not to be answered by it any more."""
+        self.lookup = Closed()
+        self._heads.clear()
+        self._bytes = 0
 
     def known(self, data: bytes) -> Any | None:
         """What these bytes ask for, where they are a head that is remembered."""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 START_WITHIN = 45.0  # of a machine that is busy with other tests
 STOP_WITHIN = 15.0
 
-_SERVING = re.compile(r"crates-proxy: serving on (http://[^\s\"]+)")
+_SERVING = re.compile(r"crates-proxy: serving on (https?://[^\s\"]+)")
 
 
 def until(ready: Callable[[], bool], within: float) -> bool:
@@ -76,6 +76,16 @@ class Proxy:
                 if os.getpgid(int(folder.name)) == self._process.pid:
                     found.append(int(folder.name))
         return found
+
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def signal(self, number: signal.Signals, pid: int = 0) -> None:
+        """To one of its processes, by default the one that was started."""
+        os.kill(pid or self.pid, number)
 
     def start(self, **settings: str) -> None:
         """Starts it and waits until it serves; `settings` are further environment, for this start."""

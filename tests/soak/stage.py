@@ -7,7 +7,6 @@ import contextlib
 import os
 import random
 import shutil
-import signal
 import struct
 import subprocess
 import tempfile
@@ -111,21 +110,13 @@ class Server(harness.Proxy):
         self.port = int(self.url.rpartition(":")[2])
 
     @property
-    def supervisor(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
     def workers(self) -> list[int]:
         found = []
         for pid in self.pids:
             with contextlib.suppress(OSError):
-                if census.parent(pid) == self.supervisor:
+                if census.parent(pid) == self.pid:
                     found.append(pid)
         return sorted(found)
-
-    def tell(self, number: signal.Signals) -> None:
-        os.kill(self.supervisor, number)
 
 
 @dataclass

@@ -102,7 +102,8 @@ class Connection:
 
     async def _ask(self, method: str, path: str, fields: Mapping[str, str], body: bytes, fresh: bool) -> Got:
         asked = time.monotonic()
-        status, told, received, trouble = 0, {}, bytearray(), ""
+        told: dict[str, str] = {}
+        status, received, trouble = 0, bytearray(), ""
         try:
             async with asyncio.timeout(PATIENCE):
                 reader, writer = await self._opened()

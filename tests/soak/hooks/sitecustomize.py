@@ -9,6 +9,8 @@ soak has put this directory on the path, and does nothing without SOAK_HOOKS.
 The kernel's own way to do the first two (libfaketime, dm-error) is not at hand everywhere that this has to run.
 """
 
+from __future__ import annotations
+
 import asyncio
 import collections
 import errno
@@ -18,69 +20,72 @@ import os
 import signal
 import struct
 import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
 _LEVERS = struct.Struct("<dq")  # seconds of the clock; how often `unreadable` was changed
 
 
-def _levers(place):
-    with open(os.path.join(place, "levers"), "rb") as file:
+def _levers(place: Path) -> mmap.mmap:
+    with (place / "levers").open("rb") as file:
         return mmap.mmap(file.fileno(), _LEVERS.size, access=mmap.ACCESS_READ)
 
 
-def _clock(levers):
+def _clock(levers: mmap.mmap) -> None:
     real, real_ns = time.time, time.time_ns
 
-    def off():
-        return _LEVERS.unpack_from(levers)[0]
+    def off() -> float:
+        return float(_LEVERS.unpack_from(levers)[0])
 
     time.time = lambda: real() + off()
     time.time_ns = lambda: real_ns() + int(off() * 1e9)
 
 
-def _read_errors(levers, place):
+def _read_errors(levers: mmap.mmap, place: Path) -> None:
     pread, preadv = os.pread, os.preadv
-    known = [0, frozenset()]
+    changes, inodes = 0, frozenset[int]()
 
-    def check(number):
+    def check(number: int) -> None:
+        nonlocal changes, inodes
         changed = _LEVERS.unpack_from(levers)[1]
-        if changed != known[0]:
-            with open(os.path.join(place, "unreadable")) as file:
-                known[:] = [changed, frozenset(map(int, file.read().split()))]
-        if known[1] and os.fstat(number).st_ino in known[1]:
+        if changed != changes:
+            changes, inodes = changed, frozenset(map(int, (place / "unreadable").read_text().split()))
+        if inodes and os.fstat(number).st_ino in inodes:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    def failing_pread(number, *args):
+    def failing_pread(number: int, *args: Any) -> bytes:
         check(number)
         return pread(number, *args)
 
-    def failing_preadv(number, *args):
+    def failing_preadv(number: int, *args: Any) -> int:
         check(number)
         return preadv(number, *args)
 
     os.pread, os.preadv = failing_pread, failing_preadv
 
 
-def _census(place):
-    def count(number, frame):
+def _census(place: Path) -> None:
+    def count(number: int, frame: FrameType | None) -> None:
         try:
-            tasks = collections.Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks())
+            tasks = collections.Counter(str(task.get_coro()).split(" at ")[0] for task in asyncio.all_tasks())
         except RuntimeError:
             return  # no loop runs here (yet)
-        path = os.path.join(place, f"census-{os.getpid()}")
-        with open(path + ".new", "w") as file:
-            json.dump(tasks, file)
-        os.replace(path + ".new", path)
+        new = place / f"census-{os.getpid()}.new"
+        new.write_text(json.dumps(tasks))
+        os.replace(new, new.with_suffix(""))
 
     signal.signal(signal.SIGUSR2, count)
 
 
-def _without_checksums():
+def _without_checksums() -> None:
     from proxy.rules.digest import Digest
 
-    Digest.matches = lambda self: True
+    setattr(Digest, "matches", lambda self: True)  # noqa: B010
 
 
-if _place := os.environ.get("SOAK_HOOKS"):
+if "SOAK_HOOKS" in os.environ:
+    _place = Path(os.environ["SOAK_HOOKS"])
     _mapped = _levers(_place)
     _clock(_mapped)
     _read_errors(_mapped, _place)
