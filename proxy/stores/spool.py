@@ -10,7 +10,7 @@ from pathlib import Path
 
 from proxy.model import Crate
 from proxy.stores import descriptor
-from proxy.stores.base import Bytes
+from proxy.stores.base import MAPPED, Bytes
 from proxy.stores.database import FAULTS
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files
@@ -37,6 +37,9 @@ class DiskBlob:
 
     async def read(self, offset: int, size: int) -> Bytes:
         return await descriptor.read(self._threads, _open(self._held), offset, size, self._size)
+
+    def mapped(self) -> memoryview | None:
+        return _open(self._held).mapped(self._size) if 0 < self._size <= MAPPED else None
 
     def again(self) -> DiskBlob:
         return DiskBlob(self._threads, _open(self._held), self._size, self._stored)

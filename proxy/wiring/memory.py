@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from proxy.engine import at_hand
-from proxy.engine.at_hand import AtHand, Held
+from proxy.engine.at_hand import AtHand, Held, Opened
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
 from proxy.engine.shelf import Shelf
 from proxy.rules.endpoints import Kind
-from proxy.stores.base import Blob, BlobStore, Store
+from proxy.stores.base import BlobStore, Store
 from proxy.stores.memory import Memory
 
 TARBALLS = 4
@@ -27,13 +27,13 @@ class Tiers:
     entries: Memory[Hot]
     negatives: Memory[Hot]
     small: Memory[Held]
-    files: Memory[Blob]
+    files: Memory[Opened]
 
     @classmethod
     def of(cls, room: int) -> Tiers:
         """With `room` bytes (`cache.memory`) for what exists."""
         tarballs = room // TARBALLS
-        return cls(Memory(room - tarballs), Memory(NEGATIVES), Memory(tarballs), Memory(at_hand.OPEN))
+        return cls(Memory(room - tarballs), Memory(NEGATIVES), Memory(tarballs), Memory(at_hand.OPEN_BYTES))
 
     @property
     def all(self) -> Sequence[Forgetful]:
