@@ -132,7 +132,8 @@ class Server(uvicorn.Server):
         lookup = self.lookup()
         if lookup is None:
             return 0
-        return sum(tally.requests for tally in (lookup.own, *lookup.tallies.values()))
+        counted = lookup.tallies().values()
+        return sum(tally.requests for tally in (lookup.own, *counted))
 
     def lookup(self) -> Any | None:
         """What answers these, if anything does."""

@@ -48,6 +48,9 @@ class Held:
     def again(self) -> Held:
         return self
 
+    def sound(self) -> bool:
+        return True
+
     def close(self) -> None:
         pass
 
@@ -85,8 +88,14 @@ class AtHand:
         kept = self.kept(key)
         if kept is None:
             return None
+        if isinstance(kept, Held):
+            self.used(kept.sha256)
+            return kept
+        if not kept.blob.sound():
+            self._files.delete(key)
+            return None
         self.used(kept.sha256)
-        return kept if isinstance(kept, Held) else kept.blob.again()
+        return kept.blob.again()
 
     async def open(self, crate: Crate, sha256: str) -> Blob | None:
         """As `BlobStore.open`."""

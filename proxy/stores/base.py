@@ -96,12 +96,18 @@ class Blob(Protocol):
         ...
 
     def mapped(self) -> memoryview | None:
-        """All of it without a copy, where that can be had and is in memory at this moment. It is for the kernel alone
-        to read, as it does to send it: were the file cut short, that fails, but who looks himself is killed."""
+        """All of it without a copy, where that can be had, is in memory at this moment and `sound`. It is for the
+        kernel alone to read, as it does to send it: were the file cut short, that fails, but who looks himself is
+        killed."""
         ...
 
     def again(self) -> Blob:
         """The same file for another reader; each is closed for itself."""
+        ...
+
+    def sound(self) -> bool:
+        """Whether it can still be believed to have its checksum, which costs next to nothing; else it is to be opened
+        anew, which finds that out."""
         ...
 
     def close(self) -> None: ...
@@ -143,8 +149,11 @@ class Spool(Protocol):
 class BlobStore(Protocol):
     """Content-addressed files: tarballs under their SHA-256 (64 lower-case hex digits)."""
 
-    async def open(self, crate: Crate, sha256: str) -> Blob | None:
-        """The stored file of this very crate, version and checksum, and count it as used; None if absent."""
+    async def open(self, crate: Crate, sha256: str, *, unread: bool = False) -> Blob | None:
+        """The stored file of this very crate, version and checksum, and count it as used; None if absent.
+
+        One whose bytes have not been seen to have that checksum lately is read first: if they do not, or cannot be
+        read, it is set aside, and absent. `unread`: not so, for who judges for himself."""
         ...
 
     def used(self, sha256: str) -> None:

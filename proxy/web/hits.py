@@ -6,8 +6,9 @@ kept with it. Freshness is the engine's.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.engine import at_hand
@@ -69,11 +70,13 @@ Kept = Hot | Held | Opened | Config
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What a request asks for. It says nothing of what is stored. `find`: where to look for it, under `key`; `row`:
-    its endpoint, if it has one; `plain`: what is sent goes to the kernel as it is."""
+    its endpoint, if it has one; `crate`: the name of the one that it is about, "" for none; `plain`: what is sent goes
+    to the kernel as it is."""
 
     find: Callable[[str], Kept | None]
     key: str
     row: Endpoint | None
+    crate: str
     plain: bool
     head_only: bool
     gzip: bool
@@ -83,7 +86,11 @@ class Wanted:
 
 
 class Hits:
-    """A `fast.Lookup`. `tallies`: what it has answered, by name of the endpoint and status; `own`: config.json."""
+    """A `fast.Lookup`.
+
+    What is answered is counted where its bytes lie, which is one addition, and summed up by `tallies`. config.json,
+    which no row is about, is counted in `own`.
+    """
 
     def __init__(
         self,
@@ -93,10 +100,15 @@ class Hits:
         site: Site,
         clock: Callable[[], float],
         room: int,
+        asked: Callable[[str, int, int], None] = lambda crate, requests, size: None,
     ) -> None:
-        """`room`: bytes that objects in memory may take."""
-        self.tallies: dict[tuple[str, int], Tally] = {}
+        """`room`: bytes that objects in memory may take. `asked` hears, when they are summed up, of the requests about
+        a crate that were answered, and of their bytes."""
         self.own = Tally()
+        self._asked = asked
+        self._tallies: dict[tuple[str, int], Tally] = {}
+        self._live: dict[int, Prepared] = {}  # what may have been given since it was last counted
+        self._counting = threading.Lock()
         self.admits = access.admits
         self._hot = answers.hot
         self._downloads = downloads
@@ -118,11 +130,12 @@ class Hits:
             return None
         if found is None:
             return None
-        find, key, row = found
+        find, key, row, crate = found
         return Wanted(
             find,
             key,
             row,
+            crate,
             scope["scheme"] == "http",
             scope["method"] == "HEAD",
             row is not None and row.kind is not Kind.TARBALL and codings.takes_gzip(fields.get(b"accept-encoding")),
@@ -131,21 +144,22 @@ class Hits:
             fields.get(b"if-modified-since"),
         )
 
-    def _place(self, request: Request) -> tuple[Callable[[str], Kept | None], str, Endpoint | None] | None:
-        """Where to look for what answers a request, under what key, and its row. Raises `Refused`."""
+    def _place(self, request: Request) -> tuple[Callable[[str], Kept | None], str, Endpoint | None, str] | None:
+        """Where to look for what answers a request, under what key; its row and its crate. Raises `Refused`."""
         if request.path == CONFIG:
             base = self._site.base(request)
             if base not in self._configs:
                 if len(self._configs) >= _ADDRESSES:
                     self._configs.clear()
                 self._configs[base] = Config(sparse.config(base))
-            return self._configs.get, base, None
+            return self._configs.get, base, None, ""
         match = request.match()
         row, given = match.endpoint, match.parameters
         if row.kind is Kind.TARBALL and "sha256" in given:
-            return self._tarballs.kept, at_hand.key(Crate(given["crate"], given["version"]), given["sha256"]), row
+            key = at_hand.key(Crate(given["crate"], given["version"]), given["sha256"])
+            return self._tarballs.kept, key, row, match.name
         if row.kind in (Kind.JSON, Kind.INDEX) and row.name not in answering.OWN_ADDRESSES:
-            return self._hot, keys.read(match, endpoints.Policy()).key, row
+            return self._hot, keys.read(match, endpoints.Policy()).key, row, match.name
         return None
 
     def answer(self, wanted: Wanted) -> fast.Answer | None:
@@ -159,11 +173,10 @@ class Hits:
             if prepared is None:
                 return None
         if wanted.conditional and prepared.has(wanted.none_match, wanted.modified_since):
-            prepared.count_unchanged.requests += 1
+            prepared.sames += 1
             return prepared.unchanged
-        count = prepared.count_whole
         if wanted.head_only:
-            count.requests += 1
+            prepared.heads += 1
             return prepared.head
         whole = prepared.whole
         if whole is None:
@@ -171,9 +184,21 @@ class Hits:
             if content is None:
                 return None
             whole = prepared.head[0], content, None
-        count.requests += 1
-        count.bytes += prepared.size
+        prepared.bodies += 1
         return whole
+
+    def tallies(self) -> Mapping[tuple[str, int], Tally]:
+        """What was answered up to now, by name of the endpoint and status. It may be asked in any thread, since
+        whoever answers writes only what this one reads."""
+        now = self._clock()
+        with self._counting:
+            for number, prepared in list(self._live.items()):
+                if not prepared.since <= now < prepared.until:
+                    self._live.pop(number, None)  # before it can be given again, it is written anew
+                given, size = prepared.count()
+                if given and prepared.crate:
+                    self._asked(prepared.crate, given, size)
+        return self._tallies
 
     async def sent(self, client: Client) -> bool:
         """Whether it was a request for a tarball at hand, which is then answered: what the server has read of it need
@@ -185,7 +210,8 @@ class Hits:
         if found is None:
             return False
         scope = client.scope
-        client.seen.endpoint, client.seen.verdict, client.seen.path = wanted.row.name, found.verdict, scope["path"]
+        client.seen.endpoint, client.seen.crate = wanted.row.name, wanted.crate
+        client.seen.verdict, client.seen.path = found.verdict, scope["path"]
         request = Request(scope["method"], scope["scheme"], scope["path"], (), tuple(scope["headers"]))
         await answering.download(client, request, found, self._downloads, by_checksum=True)
         return True
@@ -197,11 +223,14 @@ class Hits:
         # an age that says nothing.
         if isinstance(kept, Hot) and (not kept.fresh(now) or kept.entry.status != 200 or now < kept.entry.responded_at):
             return None
+        if isinstance(kept, Opened) and not kept.blob.sound():
+            return None
         prepared: Prepared | None = kept.prepared.get(wanted.gzip)
         if prepared is None:
             prepared = kept.prepared[wanted.gzip] = self._prepared(wanted, kept, now)
         figures, left = self._figures(kept, now)
         prepared.write(figures, now, now + left, joined=self._joined.takes(prepared))
+        self._live[id(prepared)] = prepared
         return prepared
 
     def _figures(self, kept: Kept, now: float) -> tuple[tuple[object, ...], float]:
@@ -235,10 +264,11 @@ class Hits:
         whole, unchanged = reply(), reply((b"if-none-match", b"*"))
         counting = _OWN if isinstance(kept, Config) else _ENTRY if isinstance(kept, Hot) else _TARBALL
         counts = self._tally(wanted.row, whole.status), self._tally(wanted.row, unchanged.status)
-        return Prepared.of(whole, unchanged, counting, counts, kept.blob.size if isinstance(kept, Opened) else None)
+        elsewhere = kept.blob.size if isinstance(kept, Opened) else None
+        return Prepared.of(whole, unchanged, counting, wanted.crate, counts, elsewhere)
 
     def _tally(self, row: Endpoint | None, status: int) -> Tally:
-        return self.own if row is None else self.tallies.setdefault((row.name, status), Tally())
+        return self.own if row is None else self._tallies.setdefault((row.name, status), Tally())
 
 
 def _blob(kept: Held | Opened) -> Blob:

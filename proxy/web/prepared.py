@@ -27,7 +27,8 @@ class Tally:
 @dataclass(slots=True)
 class Prepared:
     """One coding of what is kept, from `since` until `until`, when a figure changes. `head` and `whole` answer HEAD and
-    GET, `unchanged` who has it already; `whole` is None where the content has to be looked for each time."""
+    GET, `unchanged` who has it already; `whole` is None where the content has to be looked for each time. `bodies`,
+    `heads` and `sames`: how often each was given; of these `counted` are in the tallies."""
 
     tag: str
     same: frozenset[bytes]  # what a client that has it says in nearly every case
@@ -36,8 +37,13 @@ class Prepared:
     whole_form: bytes
     unchanged_form: bytes
     size: int
+    crate: str
     count_whole: Tally
     count_unchanged: Tally
+    bodies: int = 0
+    heads: int = 0
+    sames: int = 0
+    counted: tuple[int, int, int] = (0, 0, 0)
     since: float = math.inf
     until: float = -math.inf
     head: fast.Answer = (b"", b"", b"")
@@ -50,6 +56,7 @@ class Prepared:
         whole: Reply,
         unchanged: Reply,
         counting: Mapping[bytes, bytes],
+        crate: str,
         counts: tuple[Tally, Tally],
         elsewhere: int | None = None,
     ) -> Prepared:
@@ -65,6 +72,7 @@ class Prepared:
             _form(whole, counting),
             _form(unchanged, counting),
             len(whole.body) if elsewhere is None else elsewhere,
+            crate,
             *counts,
         )
 
@@ -74,6 +82,16 @@ class Prepared:
         if self.body is not None:
             self.whole = head, self.body, head + self.body if joined else None
         self.since, self.until = since, until
+
+    def count(self) -> tuple[int, int]:
+        """Add what was given since the last time to the tallies; how many requests and bytes that was."""
+        given = self.bodies, self.heads, self.sames
+        bodies, heads, sames = (new - old for new, old in zip(given, self.counted, strict=True))
+        self.counted = given
+        self.count_whole.requests += bodies + heads
+        self.count_whole.bytes += bodies * self.size
+        self.count_unchanged.requests += sames
+        return bodies + heads + sames, bodies * self.size
 
     def part(self) -> None:
         """Let go of what is in one piece."""

@@ -11,7 +11,7 @@ from proxy.web.prepared import JOINED, Joined, Prepared, Tally
 def prepared(body: bytes, elsewhere: int | None = None) -> Prepared:
     reply = Reply(200, ((b"age", b"7"), (b"etag", b'"100%"'), (b"date", b"now")), body)
     unchanged = Reply(304, ((b"age", b"7"), (b"date", b"now")), b"")
-    return Prepared.of(reply, unchanged, {b"age": b"%d"}, (Tally(), Tally()), elsewhere)
+    return Prepared.of(reply, unchanged, {b"age": b"%d"}, "leaf", (Tally(), Tally()), elsewhere)
 
 
 def test_figures_are_written_anew_and_nothing_else() -> None:
@@ -22,6 +22,16 @@ def test_figures_are_written_anew_and_nothing_else() -> None:
         assert one.whole == (head, b"body", head + b"body" if joined else None)
         assert one.head == (head, b"", head)
         assert one.unchanged[0] == b"HTTP/1.1 304 Not Modified\r\nage: 8\r\ndate: now\r\n\r\n"
+
+
+def test_what_was_given_is_counted_once() -> None:
+    one = prepared(b"body")
+    one.bodies, one.heads, one.sames = 3, 2, 1
+    assert one.count() == (6, 12)
+    assert one.count() == (0, 0)
+    one.sames += 1
+    assert one.count() == (1, 0)
+    assert (one.count_whole, one.count_unchanged) == (Tally(5, 12), Tally(2, 0))
 
 
 def test_what_is_elsewhere_has_a_head_alone() -> None:
