@@ -65,13 +65,14 @@ class Changes:
         while True:
             await self._unread.wait()
             self._unread.clear()
-            scopes = []
+            found: dict[str, None] = {}
             async for key in self._store.keys():
                 kind, _, scope = key.partition(" ")
                 if kind in _KINDS and scope not in self._known:
-                    scopes.append(scope)
-                if len(scopes) > _REMEMBERED:
+                    found[scope] = None
+                if len(found) > _REMEMBERED:
                     break
+            scopes = list(found)
             for start in range(0, len(scopes), _AT_ONCE):
                 some = scopes[start : start + _AT_ONCE]
                 for scope, stored in zip(some, await self._stored(some), strict=True):
