@@ -128,7 +128,7 @@ class Server(uvicorn.Server):
     def short(self) -> int:
         """How many requests were answered the short way."""
         shortcut = self.lifespan.state.get(SHORTCUT)
-        return sum(tally.requests for tally in shortcut.lookup.tallies.values()) if shortcut is not None else 0
+        return sum(tally.requests for tally in shortcut.lookup.tallies().values()) if shortcut is not None else 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

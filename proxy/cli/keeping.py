@@ -13,7 +13,7 @@ from proxy.rules import names
 from proxy.rules.endpoints import BY_NAME
 
 
-@click.command()
+@click.command(short_help="Delete what is stored, or have it revalidated.")
 @with_config
 @click.option("--crate", metavar="NAME", help="Everything about this crate.")
 @click.option(
@@ -52,7 +52,7 @@ def purge(
     running.printed({"purged": purged}) if as_json else click.echo(purged)
 
 
-@click.command()
+@click.command(short_help="Read all that is stored, set aside what is damaged.")
 @with_config
 @with_json("what was found")
 def verify(config: Path | None, as_json: bool) -> None:
@@ -79,7 +79,7 @@ def verify(config: Path | None, as_json: bool) -> None:
     running.ended(not verified.corrupt and not verified.unreadable)
 
 
-@click.command()
+@click.command(short_help="Trim the cache to cache.max_size now.")
 @with_config
 @with_json("what was freed")
 def gc(config: Path | None, as_json: bool) -> None:
@@ -105,7 +105,7 @@ def gc(config: Path | None, as_json: bool) -> None:
     running.ended(not reclaimed.problems)
 
 
-@click.command()
+@click.command(short_help="Print what the cache has saved, and what it holds.")
 @with_config
 @with_json("all figures, as /-/stats does,")
 def stats(config: Path | None, as_json: bool) -> None:

@@ -40,6 +40,9 @@ class Held:
     def again(self) -> Held:
         return self
 
+    def sound(self) -> bool:
+        return True
+
     def close(self) -> None:
         pass
 
@@ -67,6 +70,9 @@ class AtHand:
         """The file that is held open, counted as used."""
         kept = self._files.get(key)
         if kept is None:
+            return None
+        if not kept.sound():
+            self._files.delete(key)
             return None
         self._blobs.used(key.rpartition(" ")[2])
         return kept.again()

@@ -97,6 +97,11 @@ class Blob(Protocol):
         """The same file for another reader; each is closed for itself."""
         ...
 
+    def sound(self) -> bool:
+        """Whether it can still be believed to have its checksum, which costs next to nothing; else it is to be opened
+        anew, which finds that out."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -136,8 +141,11 @@ class Spool(Protocol):
 class BlobStore(Protocol):
     """Content-addressed files: tarballs under their SHA-256 (64 lower-case hex digits)."""
 
-    async def open(self, crate: Crate, sha256: str) -> Blob | None:
-        """The stored file of this very crate, version and checksum, and count it as used; None if absent."""
+    async def open(self, crate: Crate, sha256: str, *, unread: bool = False) -> Blob | None:
+        """The stored file of this very crate, version and checksum, and count it as used; None if absent.
+
+        One whose bytes have not been seen to have that checksum lately is read first: if they do not, or cannot be
+        read, it is set aside, and absent. `unread`: not so, for who judges for himself."""
         ...
 
     def used(self, sha256: str) -> None:

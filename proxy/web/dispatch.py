@@ -61,7 +61,7 @@ class Dispatch:
                 return
             match = request.match()
             row = match.endpoint
-            client.seen.endpoint = row.name
+            client.seen.endpoint, client.seen.crate = row.name, match.name
             await self._answer(client, request, match)
         except ClientGone:
             client.abort()

@@ -7,6 +7,7 @@ kept with the entry; only the figures that change with the second are written an
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,9 +54,11 @@ Kept = Hot | Held
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request asks for. It says nothing of what is stored. `tarball`: it is one, named by its checksum."""
+    """What a request asks for. It says nothing of what is stored. `crate`: the name of the one that it is about, ""
+    for none. `tarball`: it is one, named by its checksum."""
 
     row: Endpoint
+    crate: str
     key: str
     tarball: bool
     head_only: bool
@@ -76,7 +79,8 @@ class Tally:
 @dataclass(slots=True)
 class Prepared:
     """One coding of what is kept. The heads, of the whole and of its 304, are right from `since` until `until`, when a
-    figure in them changes; the forms want these figures."""
+    figure in them changes; the forms want these figures. `bodies`, `heads` and `sames`: how often the whole, its head
+    alone and the 304 were given; of these `counted` are in the tallies."""
 
     tag: str
     same: frozenset[bytes]  # what a client that has it says in nearly every case
@@ -84,8 +88,13 @@ class Prepared:
     body: bytes
     whole_form: bytes
     unchanged_form: bytes
+    crate: str
     count_whole: Tally
     count_unchanged: Tally
+    bodies: int = 0
+    heads: int = 0
+    sames: int = 0
+    counted: tuple[int, int, int] = (0, 0, 0)
     since: float = math.inf
     until: float = -math.inf
     whole: bytes = b""
@@ -103,10 +112,25 @@ class Prepared:
 
 
 class Hits:
-    """A `fast.Lookup`. `tallies`: what it has answered, by name of the endpoint and status."""
+    """A `fast.Lookup`.
 
-    def __init__(self, answers: Answers, downloads: Downloads, access: Access, clock: Callable[[], float]) -> None:
-        self.tallies: dict[tuple[str, int], Tally] = {}
+    What is answered is counted where its bytes lie, which is one addition, and summed up by `tallies`.
+    """
+
+    def __init__(
+        self,
+        answers: Answers,
+        downloads: Downloads,
+        access: Access,
+        clock: Callable[[], float],
+        asked: Callable[[str, int, int], None] = lambda crate, requests, size: None,
+    ) -> None:
+        """`asked` hears, when they are summed up, of the requests about a crate that were answered, and of their
+        bytes."""
+        self._asked = asked
+        self._tallies: dict[tuple[str, int], Tally] = {}
+        self._live: dict[int, Prepared] = {}  # what may have been given since it was last counted
+        self._counting = threading.Lock()
         self.admits = access.admits
         self._answers = answers
         self._downloads = downloads
@@ -132,6 +156,7 @@ class Hits:
             return None
         return Wanted(
             row,
+            match.name,
             key,
             row.kind is Kind.TARBALL,
             scope["method"] == "HEAD",
@@ -159,15 +184,39 @@ class Hits:
             if not isinstance(prepared, Prepared):
                 prepared = kept.prepared[wanted.gzip] = self._prepare(wanted, kept, now)
             prepared.write(*self._figures(kept, now))
+            self._live[id(prepared)] = prepared
         if wanted.conditional and prepared.has(wanted):
-            prepared.count_unchanged.requests += 1
+            prepared.sames += 1
             return prepared.unchanged, b""
-        count = prepared.count_whole
-        count.requests += 1
         if wanted.head_only:
+            prepared.heads += 1
             return prepared.whole, b""
-        count.bytes += len(prepared.body)
+        prepared.bodies += 1
         return prepared.whole, prepared.body
+
+    def tallies(self) -> Mapping[tuple[str, int], Tally]:
+        """What was answered up to now, by name of the endpoint and status. It may be asked in any thread, since
+        whoever answers writes only what this one reads."""
+        now = self._clock()
+        with self._counting:
+            for number, prepared in list(self._live.items()):
+                if not prepared.since <= now < prepared.until:
+                    self._live.pop(number, None)  # before it can be given again, it is written anew
+                self._count(prepared)
+        return self._tallies
+
+    def _count(self, prepared: Prepared) -> None:
+        given = prepared.bodies, prepared.heads, prepared.sames
+        bodies, heads, sames = (new - old for new, old in zip(given, prepared.counted, strict=True))
+        if not (bodies or heads or sames):
+            return
+        prepared.counted = given
+        size = bodies * len(prepared.body)
+        prepared.count_whole.requests += bodies + heads
+        prepared.count_whole.bytes += size
+        prepared.count_unchanged.requests += sames
+        if prepared.crate:
+            self._asked(prepared.crate, bodies + heads + sames, size)
 
     async def sent(self, client: Client) -> bool:
         """Whether it was a request for a tarball that is held open, which is then answered: what the server has read
@@ -177,7 +226,8 @@ class Hits:
         if wanted is None or found is None:
             return False
         scope = client.scope
-        client.seen.endpoint, client.seen.verdict, client.seen.path = wanted.row.name, found.verdict, scope["path"]
+        client.seen.endpoint, client.seen.crate = wanted.row.name, wanted.crate
+        client.seen.verdict, client.seen.path = found.verdict, scope["path"]
         request = Request(scope["method"], scope["scheme"], scope["path"], (), tuple(scope["headers"]))
         await answering.download(client, request, found, self._downloads, by_checksum=True)
         return True
@@ -213,12 +263,13 @@ class Hits:
             whole.body,
             _form(whole, counting),
             _form(unchanged, counting),
+            wanted.crate,
             self._tally(wanted.row, whole.status),
             self._tally(wanted.row, unchanged.status),
         )
 
     def _tally(self, row: Endpoint, status: int) -> Tally:
-        return self.tallies.setdefault((row.name, status), Tally())
+        return self._tallies.setdefault((row.name, status), Tally())
 
 
 def _form(answer: answering.Reply, counting: Mapping[bytes, bytes]) -> bytes:

@@ -216,6 +216,7 @@ def test_setup_prints_the_lines_that_the_readme_tells(tmp_path: Path) -> None:
 def test_version_and_help(tmp_path: Path) -> None:
     assert ran("--version", home=tmp_path).stdout.startswith("crates-proxy, version ")
     listed = ran("--help", home=tmp_path).stdout
+    assert "..." not in listed.partition("Commands:")[2], "a line of the list is cut short"
     for command in COMMANDS:
         assert f"\n  {command} " in listed
         told = ran(command, "--help", home=tmp_path)
