@@ -68,7 +68,7 @@ class Changes:
             found: dict[str, None] = {}
             async for key in self._store.keys():
                 kind, _, scope = key.partition(" ")
-                if kind in _KINDS and scope not in self._known:
+                if kind in _KINDS:
                     found[scope] = None
                 if len(found) > _REMEMBERED:
                     break
