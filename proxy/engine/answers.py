@@ -24,6 +24,8 @@ from proxy.rules.keys import Read
 from proxy.stores.base import Observer
 from proxy.upstream.base import THROTTLED, Need, Upstream
 
+UNREACHED = 60.0
+"""Seconds between two attempts at a host that cannot be reached, where nobody waits for them."""
 UNAVAILABLE = "only-if-cached was asked for, and there is no copy that may be served"
 """RFC 9111 section 5.2.1.7: such a request is never the cause of one upstream."""
 
@@ -43,9 +45,11 @@ class Answers:
         stale_after: float,
         offline: bool = False,
         put_off: Callable[[Read], None] = lambda read: None,
+        overdue: Callable[[Read], None] = lambda read: None,
     ) -> None:
         """`stale_after`: seconds that upstream may take to begin an answer where there is a copy to serve instead.
-        `put_off` is told of reads that got a copy because the API may not be asked now."""
+        `put_off` is told of reads that got a copy because upstream may not be asked now or fails, `overdue` of those
+        whose copy is as it should be, as the index says, but for what the index does not show."""
         self._copies = copies
         self._upstream = upstream
         self._fleet = fleet
@@ -55,6 +59,7 @@ class Answers:
         self._stale_after = stale_after
         self._offline = offline
         self._put_off = put_off
+        self._overdue = overdue
         self._flights: Flights[Outcome] = Flights()
         self._needs: dict[str, Need] = {}  # of the flights under way
         self._begun: set[str] = set()  # keys that upstream has begun to answer
@@ -91,16 +96,16 @@ class Answers:
                 return await self._join(read, None if patient else entry)
         assert_never(decision)
 
-    async def refresh(self, read: Read) -> float:
-        """Have the API's own answer anew where a slot of the budget is free, like a refresh behind an answer that was
-        given; nothing where it is fresh. What fails is told to who joins, not here.
+    async def refresh(self, read: Read, *, anew: bool = False) -> float:
+        """Have a stale answer anew where a slot of the budget is free, like a refresh behind an answer that was given;
+        with `anew` the API's own, where only the index has vouched for it too long. What fails is told to who joins.
 
         Returns 0, or where nothing could be sent the seconds after which it is worth another attempt.
         """
         while (other := self._flights.under_way(read.key)) is not None:
             await asyncio.wait({other})  # what it brings is found then, and what it was refused tells nothing here
         need = self._needed(read.key, Urgency.REFRESH)
-        await asyncio.wait({self._flights.start(read.key, lambda: self._load(read, anew=True))})
+        await asyncio.wait({self._flights.start(read.key, lambda: self._load(read, anew=anew))})
         return need.refused
 
     @property
@@ -192,11 +197,11 @@ class Answers:
         except (UpstreamError, Offline, Throttled) as error:
             if isinstance(error, UpstreamError) and not isinstance(error, Down):
                 self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name} {read.tag}: {error.detail}")
-            if isinstance(error, Throttled | Down):
-                need.refused = float(error.retry_after or 1)
-                if look.overdue is not None:
-                    self._put_off(read)
-                    return await self._vouched(read, look.overdue, forwarded)
+            if isinstance(error, Throttled | Down) and look.overdue is not None:
+                need.refused = _again(error) if anew else 0.0
+                self._overdue(read)
+                return await self._vouched(read, look.overdue, forwarded)
+            need.refused = _again(error)
             entry, mark = await self._copies.stored(read)
             return self._fallback(read, entry, mark, error)
 
@@ -254,8 +259,8 @@ class Answers:
             raise error
         if isinstance(error, Offline):
             return self._stale(read, entry, mark, now, detail="offline")
+        self._put_off(read)
         if isinstance(error, Throttled):
-            self._put_off(read)
             return self._stale(read, entry, mark, now, detail=THROTTLED)
         limited = isinstance(error, Declined) and error.status == 429
         if not limited and not freshness.may_serve_on_error(entry, read.policy, now, mark.changed):
@@ -269,3 +274,10 @@ class Answers:
 
 def _forced(read: Read, entry: Entry, now: float) -> bool:
     return read.no_cache and freshness.insisted(entry, now)
+
+
+def _again(error: Error) -> float:
+    """Seconds after which it is worth another attempt at the same; 0 where upstream has had its say."""
+    if isinstance(error, Throttled):
+        return float(error.retry_after or 1)
+    return UNREACHED if isinstance(error, UpstreamError) and error.unsent else 0.0

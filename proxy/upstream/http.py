@@ -23,11 +23,15 @@ log = logging.getLogger("proxy.upstream")
 
 CONNECTIONS = 64
 """Requests under way, and connections kept, per host: with upstream 50 ms away some 1,200 answers a second."""
+STRAIGHT = 256
+"""Reads that go straight through at a time, to all hosts: each holds a connection, and a file, for as long as its
+client takes. Changes have no bound but that of the clients' connections: they are sent at once."""
 IDLE = 4.0
 """Seconds that an idle connection is kept: below the 5 s after which common servers close theirs."""
 VIA = b"1.1 crates-proxy"
 """RFC 9110 section 7.6.3: what a request came over, and who passes it on. What was in it already is not told: who
 stands behind this proxy is nobody's business."""
+_SAFE = ("GET", "HEAD")
 _REUSED_DIED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
@@ -67,20 +71,21 @@ class HttpUpstream:
         self._shared = pools(http2=True)
         self._straight = pools(http2=False)
         self._free = {host: asyncio.Semaphore(CONNECTIONS) for host in origins}
+        self._free_straight = asyncio.Semaphore(STRAIGHT)
 
     async def send(self, ask: Ask) -> Answer:
         patience = self._patience if ask.patience is None else ask.patience
-        if ask.straight:
-            with connection.listening(ask.interim):
-                return _HttpAnswer(ask, await self._exchange(ask, patience, self._straight[ask.host]), lambda: None)
-        free = self._free[ask.host]
+        pool = (self._straight if ask.straight else self._shared)[ask.host]
+        if ask.straight and ask.method not in _SAFE:
+            return _HttpAnswer(ask, await self._heard(ask, patience, pool), lambda: None)
+        free = self._free_straight if ask.straight else self._free[ask.host]
         try:
             async with asyncio.timeout(patience):
                 await free.acquire()
         except TimeoutError:
             raise Busy(f"no connection to the {ask.host.value} host of crates.io became free; try again") from None
         try:
-            response = await self._exchange(ask, patience, self._shared[ask.host])
+            response = await self._heard(ask, patience, pool)
         except BaseException:
             free.release()
             raise
@@ -90,6 +95,12 @@ class HttpUpstream:
         for pool in (*self._shared.values(), *self._straight.values()):
             await pool.aclose()
 
+    async def _heard(self, ask: Ask, patience: float, pool: Pool) -> httpx.Response:
+        if not ask.straight:
+            return await self._exchange(ask, patience, pool)
+        with connection.listening(ask.interim):
+            return await self._exchange(ask, patience, pool)
+
     async def _exchange(self, ask: Ask, patience: float, pool: Pool) -> httpx.Response:
         request = self._request(ask, patience)
         try:
@@ -97,7 +108,7 @@ class HttpUpstream:
                 return await _answered(request, pool)
             except _REUSED_DIED:
                 # Upstream closed an idle connection while the request was on its way: that one is safe to repeat.
-                if not request.extensions[REUSED] or ask.body is not None or ask.method not in ("GET", "HEAD"):
+                if not request.extensions.get(REUSED) or ask.body is not None or ask.method not in _SAFE:
                     raise
             return await _answered(request, pool)
         except Error:
