@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.engine import at_hand
 from proxy.engine.at_hand import AtHand, Held, Opened
@@ -38,6 +39,10 @@ class Tiers:
     @property
     def all(self) -> Sequence[Forgetful]:
         return self.entries, self.negatives, self.small, self.files
+
+    def told(self, serving: bool) -> Sequence[Memory[Any]]:
+        """Those of which figures tell: what holds bytes, not files. The memory of a mere command serves nobody."""
+        return (self.entries, self.negatives, self.small) if serving else ()
 
     def copies(self, *, json: Store, index: Store, keep: float, changes: Changes) -> Copies:
         return Copies(
