@@ -136,18 +136,18 @@ class App:
 
     def _serve(self, proxy: wiring.Proxy) -> None:
         """Answer from what is opened, as the settings say."""
-        self._ended = self._edge(proxy.counters)
+        self._ended, site = self._edge(proxy.counters), _site(self._settings)
         self._router.routes[:] = [
             Route("/healthz", Healthz()),
             Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
             Route("/metrics", Metrics(proxy.telling)),
             Route("/-/stats", Stats(proxy.telling)),
             Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
-            Mount("/", _dispatch(self._settings, proxy)),
+            Mount("/", _dispatch(site, proxy)),
         ]
-        self._shorten(proxy)
+        self._shorten(site, proxy)
 
-    def _shorten(self, proxy: wiring.Proxy) -> None:
+    def _shorten(self, site: Site, proxy: wiring.Proxy) -> None:
         """Open the short way, unless each request has to come by here, to have its line in the log, its span, or to be
         counted as its client's. Who is connected by an earlier one takes the long way from now on."""
         earlier = self._state.pop(SHORTCUT, None)
@@ -155,11 +155,10 @@ class App:
             earlier.close()
         if self._settings.log.access or self._labels.wanted or self._tracing.on:
             return
-        if self._hits is None:
-            self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
-            proxy.counters.adopt(self._hits.tallies)
-        self._hits.admits = self._access.admits
-        self._state[SHORTCUT] = Shortcut(self._hits, self._settings.cache.memory // _HEADS)
+        room = self._settings.cache.memory
+        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, site, self._clock, room)
+        proxy.counters.adopt(hits.tallies)
+        self._state[SHORTCUT] = Shortcut(hits, room // _HEADS)
 
     def _edge(self, counters: Counters) -> Edge:
         log = self._settings.log
@@ -182,8 +181,8 @@ def _noted(client: Client, send: Send) -> Send:
     return noted
 
 
-def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
-    site = Site(
+def _site(settings: Settings) -> Site:
+    return Site(
         public_url=settings.server.public_url,
         hosts=frozenset(settings.server.hosts),
         origins=wiring.origins(settings),
@@ -191,6 +190,9 @@ def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
         read_only=settings.access.read_only,
         label=settings.stats.client_header.lower().encode("ascii"),
     )
+
+
+def _dispatch(site: Site, proxy: wiring.Proxy) -> Dispatch:
     return Dispatch(
         site=site,
         answers=proxy.answers,

@@ -83,7 +83,7 @@ class Proxy:
         assert self._process is not None
         return self._process.pid
 
-    def signal(self, number: signal.Signals, pid: int = 0) -> None:
+    def tell(self, number: signal.Signals, pid: int = 0) -> None:
         """To one of its processes, by default the one that was started."""
         os.kill(pid or self.pid, number)
 

@@ -43,7 +43,7 @@ def reloaded(proxy: Proxy, text: str, said: str) -> None:
     """After these settings were written and SIGHUP was sent: it has said so."""
     before = len(proxy.log)
     written(proxy, text)
-    proxy.signal(signal.SIGHUP)
+    proxy.tell(signal.SIGHUP)
     assert until(lambda: bool(re.search(said, proxy.log[before:])), WITHIN), proxy.log[before:]
 
 
@@ -86,7 +86,7 @@ def test_what_may_change_counts_at_once_and_in_workers_that_come_later(proxy: Pr
     assert until(lambda: "endpoint=crate" in proxy.log, WITHIN)
     workers = [pid for pid in proxy.pids if pid != proxy.pid]
     for pid in workers:
-        proxy.signal(signal.SIGKILL, pid)
+        proxy.tell(signal.SIGKILL, pid)
     assert everywhere(lambda: not workers or purges(proxy, "two") == 200)
     assert purges(proxy, "one") == 401
     assert proxy.stop() == 0
@@ -113,13 +113,10 @@ def test_what_cannot_be_used_changes_nothing_and_what_needs_a_restart_says_so(pr
     ):
         reloaded(proxy, broken, f"ERROR the settings are as before: .*{why}")
         assert everywhere(lambda: purges(proxy, "one") == 200)
-    reloaded(
-        proxy, '[access]\nadmin_token = "two"\n[cache]\nmemory = "1MiB"\n', r"to change cache\.memory needs a restart"
-    )
+    both = '[access]\nadmin_token = "two"\n[cache]\nmemory = "1MiB"\n'
+    reloaded(proxy, both, r"to change cache\.memory needs a restart")
     assert everywhere(lambda: purges(proxy, "two") == 200)
-    reloaded(
-        proxy, '[access]\nadmin_token = "two"\n[cache]\nmemory = "1MiB"\n', r"to change cache\.memory needs a restart"
-    )
+    reloaded(proxy, both, r"to change cache\.memory needs a restart")
     assert proxy.stop() == 0
 
 

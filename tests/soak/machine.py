@@ -107,7 +107,7 @@ class Machine:
         text = f'[access]\nadmin_token = "{token}"\n[log]\nlevel = "{self.dice.choice(("info", "debug"))}"\n'
         before = len(self.server.log)
         self.server.config.write_text(text + "broken" * broken)
-        self.server.signal(signal.SIGHUP)
+        self.server.tell(signal.SIGHUP)
         told = re.compile("settings are as before" if broken else "settings were read again")
         if not await _until(lambda: bool(told.search(self.server.log, before)), 20.0):
             self.load.oracle.faults.append("SIGHUP was not heard")
