@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from proxy.errors import Busy, Error, Faulty, Late, UpstreamError
+from proxy.errors import Busy, Dropped, Error, Faulty, Late, UpstreamError
 from proxy.model import Head, Host
 from proxy.upstream import connection
 from proxy.upstream.base import Answer, Ask
@@ -32,7 +32,10 @@ VIA = b"1.1 crates-proxy"
 """RFC 9110 section 7.6.3: what a request came over, and who passes it on. What was in it already is not told: who
 stands behind this proxy is nobody's business."""
 _SAFE = ("GET", "HEAD")
-_REUSED_DIED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+_DIED = (httpx.ReadError, httpx.WriteError)
+_CLOSED = (
+    "Server disconnected without sending a response."  # httpcore's words; other faults of the protocol are answers
+)
 
 
 class HttpUpstream:
@@ -109,17 +112,15 @@ class HttpUpstream:
             "trace": trace,
         }
         try:
-            try:
-                return await self._once(ask, extensions, transport)
-            except _REUSED_DIED:
-                # Upstream closed an idle connection while the request was on its way: that one is safe to repeat.
-                if connected or ask.body is not None or ask.method not in _SAFE:
-                    raise
             return await self._once(ask, extensions, transport)
         except Error:
             raise  # out of the body that is being sent
         except Exception as error:
-            raise _translated(ask, error) from None
+            told = _translated(ask, error)
+            died = isinstance(error, _DIED) or str(error) == _CLOSED
+            if died and not connected and ask.body is None and ask.method in _SAFE:
+                raise Dropped(told.detail) from None
+            raise told from None
 
     async def _once(self, ask: Ask, extensions: dict[str, Any], transport: httpx.AsyncHTTPTransport) -> httpx.Response:
         request = httpx.Request(
