@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from proxy.engine import exchange
-from proxy.engine.copies import Copies, Hot
+from proxy.engine.copies import Copies
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
 from proxy.engine.renewing import Renewing
 from proxy.errors import Declined, Down, Error, Late, Offline, Refused, Throttled, UpstreamError
@@ -51,6 +51,7 @@ class Answers:
         `put_off` is told of reads that got a copy because upstream may not be asked now or fails, `overdue` of those
         whose copy is as it should be, as the index says, but for what the index does not show."""
         self._copies = copies
+        self.hot = copies.hot
         self._upstream = upstream
         self._fleet = fleet
         self._renewing = renewing
@@ -64,11 +65,6 @@ class Answers:
         self._needs: dict[str, Need] = {}  # of the flights under way
         self._begun: set[str] = set()  # keys that upstream has begun to answer
 
-    def at_hand(self, key: str, now: float) -> Hot | None:
-        """What answers a read that has no wishes of its own: there is nothing to wait for and nothing to decide."""
-        hot = self._copies.hot(key)
-        return hot if hot is not None and hot.fresh(now) else None
-
     async def get(self, read: Read, *, patient: bool = False) -> Outcome:
         """Answer a read: from memory, from a store, or by one request upstream for all who ask meanwhile.
 
@@ -76,8 +72,8 @@ class Answers:
         `Faulty`, `Late`, `Throttled` or `Offline` where there is nothing to serve.
         """
         now = self._clock()
-        hot = self.at_hand(read.key, now)
-        if hot is not None and not _forced(read, hot.entry, now):
+        hot = self.hot(read.key)
+        if hot is not None and hot.fresh(now) and not _forced(read, hot.entry, now):
             return hot.hit(now)
         entry, mark = await self._copies.stored(read)
         now = self._clock()

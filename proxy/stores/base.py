@@ -14,6 +14,8 @@ from proxy.model import Crate, Health, Selection
 
 Bytes = bytes | bytearray
 """What is read from a file. Whoever gets it may keep it, and nobody changes it."""
+MAPPED = 8 * 1024 * 1024
+"""Bytes of the largest file that is sent without a copy: nearly all crates are smaller, and one send takes half."""
 Observer = Callable[[str, str], None]
 """Called with (store name, what happened) where a fault or an eviction does not reach the edge."""
 
@@ -91,6 +93,12 @@ class Blob(Protocol):
 
     async def read(self, offset: int, size: int) -> Bytes:
         """At most `size` bytes from `offset`; fewer only at the end of the file. OSError if it cannot be read."""
+        ...
+
+    def mapped(self) -> memoryview | None:
+        """All of it without a copy, where that can be had, is in memory at this moment and `sound`. It is for the
+        kernel alone to read, as it does to send it: were the file cut short, that fails, but who looks himself is
+        killed."""
         ...
 
     def again(self) -> Blob:

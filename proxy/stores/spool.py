@@ -10,7 +10,7 @@ from pathlib import Path
 
 from proxy.model import Crate
 from proxy.stores import descriptor
-from proxy.stores.base import Bytes
+from proxy.stores.base import MAPPED, Bytes
 from proxy.stores.database import FAULTS
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files
@@ -43,6 +43,9 @@ class DiskBlob:
         except OSError:
             self._proof.withdraw()
             raise
+
+    def mapped(self) -> memoryview | None:
+        return _open(self._held).mapped(self._size) if 0 < self._size <= MAPPED and self.sound() else None
 
     def again(self) -> DiskBlob:
         return DiskBlob(self._threads, _open(self._held), self._size, self._stored, self._proof)

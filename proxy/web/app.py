@@ -109,28 +109,30 @@ class App:
             ) as proxy,
         ):
             self._ended, self._tracing = self._edge(proxy.counters), tracing
+            site = _site(self._settings)
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
                 Route("/metrics", Metrics(proxy.telling)),
                 Route("/-/stats", Stats(proxy.telling)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
-                Mount("/", _dispatch(self._settings, proxy)),
+                Mount("/", _dispatch(site, proxy)),
             ]
             upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
-            yield self._state(proxy)
+            yield self._state(site, proxy)
             if upkeep is not None:
                 upkeep.cancel()
                 await asyncio.wait({upkeep})
 
-    def _state(self, proxy: wiring.Proxy) -> dict[str, Shortcut]:
+    def _state(self, site: Site, proxy: wiring.Proxy) -> dict[str, Shortcut]:
         """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
         come by here, to have its line in the log, its span, or to be counted as its client's."""
         if self._settings.log.access or self._labels.wanted or self._tracing.on:
             return {}
-        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        room = self._settings.cache.memory
+        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, site, self._clock, room)
         proxy.counters.adopt(hits.tallies)
-        return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
+        return {SHORTCUT: Shortcut(hits, room // _HEADS)}
 
     def _edge(self, counters: Counters) -> Edge:
         log = self._settings.log
@@ -153,8 +155,8 @@ def _noted(client: Client, send: Send) -> Send:
     return noted
 
 
-def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
-    site = Site(
+def _site(settings: Settings) -> Site:
+    return Site(
         public_url=settings.server.public_url,
         hosts=frozenset(settings.server.hosts),
         origins=wiring.origins(settings),
@@ -162,6 +164,9 @@ def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
         read_only=settings.access.read_only,
         label=settings.stats.client_header.lower().encode("ascii"),
     )
+
+
+def _dispatch(site: Site, proxy: wiring.Proxy) -> Dispatch:
     return Dispatch(
         site=site,
         answers=proxy.answers,

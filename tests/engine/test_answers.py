@@ -164,7 +164,8 @@ def test_what_was_asked_for_while_upstream_could_not_be_reached_is_fetched_when_
         await asyncio.sleep(3600)
         assert upstream.asked == 1
         await asyncio.sleep(UNREACHED)
-        assert upstream.asked == 2 and answers.at_hand(read.key, clock()) is not None and len(deferred) == 0
+        hot = answers.hot(read.key)
+        assert upstream.asked == 2 and hot is not None and hot.fresh(clock()) and len(deferred) == 0
         await deferred.aclose()
         await answers.aclose()
 

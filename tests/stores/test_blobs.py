@@ -19,7 +19,7 @@ import pytest
 
 from proxy.model import Crate, Selection, State
 from proxy.stores import proofs
-from proxy.stores.base import Listed, Observer, Spool
+from proxy.stores.base import MAPPED, Listed, Observer, Spool
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.proofs import LASTS, Proofs
@@ -100,6 +100,46 @@ async def test_an_empty_file_is_a_file(blobs: DiskBlobs) -> None:
     sha256 = await kept(blobs, b"")
     blob = await blobs.open(SERDE, sha256)
     assert blob is not None and (blob.size, await blob.read(0, 10)) == (0, b"")
+
+
+async def test_what_is_in_memory_can_be_had_without_a_copy(blobs: DiskBlobs, tmp_path: Path) -> None:
+    sha256 = await kept(blobs)
+    blob = await blobs.open(SERDE, sha256)
+    assert blob is not None
+    with open(published(tmp_path), "rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError:  # a file system that does not tell, as tmpfs
+            assert blob.mapped() is None
+            return
+        mapped = blob.again().mapped()
+        assert mapped is not None and mapped == CONTENT
+        assert blob.mapped() is mapped
+        os.truncate(published(tmp_path), 300_000)
+        assert blob.mapped() is None
+        blob.close()
+        with pytest.raises(OSError):
+            blob.mapped()
+        assert mapped[:1000] == CONTENT[:1000]
+
+
+async def test_what_is_not_in_memory_is_not_waited_for(blobs: DiskBlobs, tmp_path: Path) -> None:
+    sha256 = await kept(blobs)
+    blob = await blobs.open(SERDE, sha256)
+    assert blob is not None
+    with open(published(tmp_path), "rb") as file:
+        os.posix_fadvise(file.fileno(), 300_000, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], len(CONTENT) - 1, os.RWF_NOWAIT)
+        except OSError:  # or a file system that keeps it in memory whatever it is told
+            assert blob.mapped() is None
+    assert await blob.read(0, len(CONTENT)) == CONTENT
+
+
+async def test_empty_and_very_large_files_are_read_piece_by_piece(blobs: DiskBlobs) -> None:
+    for content in (b"", bytes(MAPPED + 1)):
+        blob = await blobs.open(SERDE, await kept(blobs, content))
+        assert blob is not None and blob.mapped() is None
 
 
 async def test_nothing_is_there_before_the_commit(blobs: DiskBlobs, tmp_path: Path) -> None:
