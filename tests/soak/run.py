@@ -40,7 +40,7 @@ MOST = {"sockets": 60, "databases": 75, "tarballs": 135, "others": 30}
 """Descriptors of a worker while nobody asks: idle connections to crates.io and Redis; five databases of three threads,
 three files each; the tarballs that are kept open, of which there may be 128."""
 LARGEST = 300 * 2**20
-"""Bytes of memory of a worker, of which 90 are its own; an answer without end may have 64, in two pieces for a moment."""
+"""Bytes of memory of a worker: 90 MiB are its own, an answer without end may have 64, twice for a moment."""
 
 Progress = Callable[[Report], None]
 

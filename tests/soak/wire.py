@@ -19,8 +19,8 @@ PATIENCE = 40.0
 @dataclass(frozen=True, slots=True)
 class Got:
     """What came of a request. trouble: "" where the answer is whole, else how it ended. fresh: nothing had been asked
-    before on its connection. connected, asked, ended: when, by the monotonic clock; idle: seconds before it was asked in
-    which nothing went over its connection."""
+    before on its connection. connected, asked, ended: when, by the monotonic clock; idle: seconds in which nothing
+    had gone over its connection."""
 
     status: int = 0
     fields: Mapping[str, str] = field(default_factory=dict)
