@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from proxy.metrics import exposition, table
 from proxy.metrics.booking import Booking
 from proxy.metrics.counting import Counters
+from proxy.metrics.lately import Record
 from proxy.metrics.table import Series, StoreName
 from proxy.model import Host
 from proxy.stores.base import Volume
@@ -92,6 +93,10 @@ class Telling:
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The text for Prometheus, in the format that `accept` asks for, and its content type."""
+        return await asyncio.to_thread(exposition.rendered, await self.values(), accept)
+
+    async def values(self) -> dict[Series, float]:
+        """Every series of the metrics. Where there is no series nothing is known, or nothing was counted yet."""
         counts, levels = await self._booking.totals()
         values = counts | {series: value for series, value in levels.items() if series != (MEMORY_BOUND,)}
         for store, volume in (await self._volumes()).items():
@@ -104,7 +109,15 @@ class Telling:
             values[(table.BUDGET.name,)] = standing.free
             for host, hold in standing.holds.items():
                 values[table.HOLD.name, host.value] = hold.seconds
-        return await asyncio.to_thread(exposition.rendered, values, accept)
+        return values
+
+    async def standing(self) -> Standing | None:
+        """What may be asked of upstream now."""
+        return await self._shield.standing()
+
+    async def lately(self) -> Record:
+        """What was done and what went wrong in the last days."""
+        return await self._booking.lately()
 
     async def stats(self) -> dict[str, Any]:
         """What was saved, and what is stored: JSON of `/-/stats` and of `stats --json`."""

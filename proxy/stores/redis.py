@@ -23,7 +23,7 @@ from redis.exceptions import RedisError, ResponseError
 from proxy.model import Health, Selection, State
 from proxy.rules.breaker import Breaker
 from proxy.stores import connection, envelope, selecting
-from proxy.stores.base import Observer, Volume
+from proxy.stores.base import Observer, Shelved, Volume
 from proxy.stores.faults import Faults
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ MAX_VALUE = 8 * 2**20
 
 # The set outlives what it lists, of which the longest is kept for a year; each put begins it anew.
 _TAG_KEEP = 400 * 86400
+# Somebody looks for a name: the server has no order, and is asked for all of them, but not for longer.
+_LOOKING_SECONDS = 1.0
 _BATCH = 500
 _REACHING = "reaching the server"
 _FAULTS = (RedisError, OSError, UnicodeError)
@@ -141,6 +143,40 @@ class RedisStore:
         for key in await self._attempt("list", keys, none):
             yield key
 
+    async def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        """As in `Listing`, but of a very large database some may be missing: the search takes a second at most. Sizes
+        are not told."""
+
+        async def crates() -> list[Shelved]:
+            found: set[str] = set()
+            end = self._clock() + _LOOKING_SECONDS
+            async for names in self._family(self._tags, part=part):
+                found |= {name for name in names if name > after}
+                if self._clock() > end:
+                    break
+            names = sorted(found)[:limit]
+            async with self.client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.scard(self._tags + name)
+                counts = await pipe.execute() if names else []
+            return [Shelved(name, int(count), 0) for name, count in zip(names, counts, strict=True)]
+
+        none: list[Shelved] = []
+        return await self._attempt("list", crates, none)
+
+    async def tagged(self, crate: str, limit: int) -> list[str]:
+        async def tagged() -> list[str]:
+            found: list[str] = []
+            async for keys in self._taken(Selection(crate=crate)):
+                async with self.client.pipeline(transaction=False) as pipe:
+                    for key in keys:
+                        pipe.exists(self._values + key)
+                    found += [key for key, there in zip(keys, await pipe.execute(), strict=True) if there]
+            return sorted(found)[:limit]
+
+        none: list[str] = []
+        return await self._attempt("list", tagged, none)
+
     async def health(self) -> Health:
         """Degraded, never failed: without it each process goes on by itself."""
         detail = self._faults.detail
@@ -220,12 +256,13 @@ class RedisStore:
         for start in range(0, len(keys), _BATCH):
             yield keys[start : start + _BATCH]
 
-    async def _family(self, family: str, first: str = "") -> AsyncIterator[list[str]]:
-        """The keys of a family that begin with `first`, each once."""
+    async def _family(self, family: str, first: str = "", part: str = "") -> AsyncIterator[list[str]]:
+        """The keys of a family that begin with `first` and have `part` behind that, each once."""
+        pattern = f"{_literal(family + first)}*" + (f"{_literal(part)}*" if part else "")
         seen: set[str] = set()
         cursor = 0
         while True:
-            cursor, found = await self.client.scan(cursor, match=f"{_literal(family + first)}*", count=_BATCH)
+            cursor, found = await self.client.scan(cursor, match=pattern, count=_BATCH)
             keys = {_text(key).removeprefix(family) for key in found} - seen
             seen |= keys
             if keys:

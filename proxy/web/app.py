@@ -14,7 +14,6 @@ from starlette.routing import Mount, Route, Router
 
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
-from proxy.metrics.counting import Counters
 from proxy.model import Health
 from proxy.rules import secrets, verdicts
 from proxy.rules.clients import Networks
@@ -108,7 +107,7 @@ class App:
                 self._settings, self._directory, self._clock, reached(tracing, self._reach), serving=True
             ) as proxy,
         ):
-            self._ended, self._tracing = self._edge(proxy.counters), tracing
+            self._ended, self._tracing = self._edge(proxy), tracing
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
@@ -128,14 +127,14 @@ class App:
         come by here, to have its line in the log, its span, or to be counted as its client's."""
         if self._settings.log.access or self._labels.wanted or self._tracing.on:
             return {}
-        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock, proxy.lately.asked)
         proxy.counters.adopt(hits.tallies)
         return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
 
-    def _edge(self, counters: Counters) -> Edge:
+    def _edge(self, proxy: wiring.Proxy) -> Edge:
         log = self._settings.log
         told = logs.AccessLines(json_lines=log.format == "json") if log.access else None
-        return Edge(counters, self._labels, told, self._clock)
+        return Edge(proxy.counters, self._labels, told, self._clock, proxy.lately)
 
 
 def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:

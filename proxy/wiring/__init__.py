@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from proxy.engine.answers import Answers
+from proxy.engine.catalogue import Catalogue
 from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
 from proxy.engine.inventory import Inventory
@@ -26,6 +27,8 @@ from proxy.engine.transparent import Transparent
 from proxy.fleet.base import Standing
 from proxy.logs import Calm
 from proxy.metrics.counting import Counters
+from proxy.metrics.incidents import Incidents, heard
+from proxy.metrics.lately import Lately
 from proxy.metrics.metering import Metering
 from proxy.metrics.table import CHECKSUM_FAILURES, RENEWALS
 from proxy.metrics.telling import Telling
@@ -66,6 +69,8 @@ class Proxy:
     ready: Ready
     counters: Counters
     telling: Telling
+    lately: Lately
+    catalogue: Catalogue
     stores: Callable[[], Sequence[Awaitable[Health]]]
     upstream: Callable[[], Sequence[Awaitable[Health]]]
     standing: Callable[[], Awaitable[Standing]]
@@ -82,12 +87,12 @@ async def opened(
     `clock` gives seconds since the epoch, `reach` the way to crates.io, which by default is HTTP. `serving`: do also
     what is done for clients before they ask. Raises `SettingsError` where a setting cannot be put to use.
     """
-    observe = Calm()
+    observe = heard(Calm(), incidents := Incidents(clock))
     async with contextlib.AsyncExitStack() as stack:
         kept = await stores.stores(settings, directory, clock, observe, stack)
         tiers = Tiers.of(settings.cache.memory)
         member = await members.member(settings, directory, kept, clock, tiers.all, stack)
-        counters, telling = await _metered(directory, kept, tiers, member, clock, observe, stack)
+        counters, telling, lately = await _metered(directory, kept, tiers, member, incidents, clock, observe, stack)
         shield = shielded(settings, reach or over_http, member.budget, counters, clock, stack)
         upstream: Upstream = OfflineUpstream() if settings.upstream.offline else shield
         keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
@@ -112,11 +117,9 @@ async def opened(
             stored=limit.keep,
         )
         stack.push_async_callback(downloads.aclose)
-        counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
-        counters.watch(RENEWALS, (), lambda: answers.avoided)
+        _watched(counters, answers, downloads)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        shelf = tiers.shelf(json=kept.json, keep=keep, changes=changes, clock=clock)
-        transparent = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
+        transparent = _transparent(passing, kept, tiers, member, keep, clock, observe)
         stack.push_async_callback(transparent.aclose)
         parts = ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
@@ -128,6 +131,8 @@ async def opened(
             ready=_ready(settings, kept, member, parts, limit, clock, observe, directory),
             counters=counters,
             telling=telling,
+            lately=lately,
+            catalogue=stores.catalogue(settings, kept, copies, clock),
             stores=lambda: [*(each.health() for each in kept.checked), *member.checks()],
             upstream=lambda: [*shield.checks(), *(feed.health() for feed in feeds)],
             standing=shield.standing,
@@ -136,21 +141,40 @@ async def opened(
         )
 
 
+def _watched(counters: Counters, answers: Answers, downloads: Downloads) -> None:
+    counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
+    counters.watch(RENEWALS, (), lambda: answers.avoided)
+
+
+def _transparent(
+    passing: Passing,
+    kept: Stores,
+    tiers: Tiers,
+    member: members.Member,
+    keep: float,
+    clock: Clock,
+    observe: Observer,
+) -> Transparent:
+    shelf = tiers.shelf(json=kept.json, keep=keep, changes=member.changes, clock=clock)
+    return Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
+
+
 async def _metered(
     directory: Path,
     kept: Stores,
     tiers: Tiers,
     member: members.Member,
+    incidents: Incidents,
     clock: Clock,
     observe: Observer,
     stack: contextlib.AsyncExitStack,
-) -> tuple[Counters, Telling]:
+) -> tuple[Counters, Telling, Lately]:
     """It ends after those who count and before what it writes to."""
     counters = Counters()
     counters.watch(CHECKSUM_FAILURES, (), lambda: kept.blobs.corrupt)
     memory = (tiers.entries, tiers.negatives, tiers.small)
-    metering = Metering(counters, kept.media, memory, member.machine.tally, member.budget)
-    return counters, await metering.opened(directory / "savings", clock, observe, stack)
+    metering = Metering(counters, kept.media, memory, member.machine.tally, incidents, member.budget)
+    return counters, *await metering.opened(directory, clock, observe, stack)
 
 
 def _ready(
