@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
@@ -76,3 +77,8 @@ def line(rows: Mapping[int, Sums], family: Family, now: float) -> Iterator[tuple
     """Every slot that is kept, the oldest first: when it began, and its sums."""
     for number in range(family.oldest(now), family.number(now) + 1):
         yield family.begun(number), rows.get(number, {})
+
+
+def day_begun(day: str) -> int:
+    """When a day (UTC) of the savings began, in seconds since the epoch."""
+    return int(datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp())

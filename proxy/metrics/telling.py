@@ -111,10 +111,6 @@ class Telling:
                 values[table.HOLD.name, host.value] = hold.seconds
         return values
 
-    async def standing(self) -> Standing | None:
-        """What may be asked of upstream now."""
-        return await self._shield.standing()
-
     async def lately(self) -> Record:
         """What was done and what went wrong in the last days."""
         return await self._booking.lately()

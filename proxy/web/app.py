@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
-from starlette.routing import Mount, Route, Router
+from starlette.routing import BaseRoute, Mount, Route, Router
 
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
@@ -23,6 +23,8 @@ from proxy.settings import Settings
 from proxy.tracing.base import Tracing, Untraced
 from proxy.web.access import Access
 from proxy.web.admin import Healthz, Metrics, Purge, Readyz, Stats
+from proxy.web.dashboard import pages
+from proxy.web.dashboard.pages import Mode, Source
 from proxy.web.dispatch import Dispatch, Site
 from proxy.web.edge import SEEN, Edge, Ended, Seen, request_id
 from proxy.web.hits import Hits
@@ -114,6 +116,7 @@ class App:
                 Route("/metrics", Metrics(proxy.telling)),
                 Route("/-/stats", Stats(proxy.telling)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
+                *self._pages(proxy),
                 Mount("/", _dispatch(self._settings, proxy)),
             ]
             upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
@@ -121,6 +124,24 @@ class App:
             if upkeep is not None:
                 upkeep.cancel()
                 await asyncio.wait({upkeep})
+
+    def _pages(self, proxy: wiring.Proxy) -> list[BaseRoute]:
+        settings = self._settings
+        mode = Mode(
+            public_url=settings.server.public_url,
+            hosts=frozenset(settings.server.hosts),
+            offline=settings.upstream.offline,
+            read_only=settings.access.read_only,
+            feed=settings.upstream.follow_feed,
+            pinned=len(settings.cache.pinned),
+            admin=bool(settings.access.admin_token),
+            burst=settings.upstream.burst,
+            window=settings.upstream.window_requests,
+            max_size=settings.cache.max_size,
+            workers=settings.server.workers,
+        )
+        source = Source(proxy.telling, lambda: _checks(settings, proxy), proxy.standing, self._clock)
+        return pages.routes(mode, source, proxy.catalogue, self._clock)
 
     def _state(self, proxy: wiring.Proxy) -> dict[str, Shortcut]:
         """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
