@@ -107,7 +107,7 @@ class Booking:
     def _hand_over(self) -> None:
         taken = self._counters.take()
         self._lately.note(taken.savings)
-        self._fleet.add(_keys(taken.counts), _keys(self._levels()))
+        self._fleet.add(_keys(taken.counts), _keys({**self._levels(), **self._counters.levels()}))
         day = savings.day(self._clock())
         for item, value in taken.savings.items():
             self._unwritten[Sum(day, *item)] += value

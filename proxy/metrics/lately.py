@@ -14,22 +14,24 @@ from functools import partial
 from proxy.metrics import incidents, slots
 from proxy.metrics.incidents import Incident, Incidents
 from proxy.metrics.savings import Item, Subject
-from proxy.metrics.slots import CRATES, MINUTES, QUARTERS, Sums
+from proxy.metrics.slots import CRATES, DAYS, HOURS, MINUTES, Sums
 from proxy.stores.recent import Change, RecentBook, Row
 
 NAMES = 5000
 """Crates that are counted between two writings; who comes with one more is not among the most asked for."""
 
+_OVER_TIME = MINUTES, HOURS, DAYS
 _INCIDENTS = Row("incidents", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All that is written. minutes, quarters: the slots of the last hours and days, the oldest first, by their
-    beginning; crates: the sums of about a day, by name as it was asked for."""
+    """All that is written. minutes, hours, days: the slots of the last ten minutes, six hours and two days, the oldest
+    first, each with its beginning; crates: the sums of about a day, by name as it was asked for."""
 
     minutes: list[tuple[int, Sums]] = field(default_factory=list)
-    quarters: list[tuple[int, Sums]] = field(default_factory=list)
+    hours: list[tuple[int, Sums]] = field(default_factory=list)
+    days: list[tuple[int, Sums]] = field(default_factory=list)
     crates: Sums = field(default_factory=dict)
     incidents: list[Incident] = field(default_factory=list)
 
@@ -60,7 +62,7 @@ class Lately:
     def note(self, savings: Mapping[Item, int]) -> None:
         """What was counted since the last time."""
         now, more = self._clock(), _by_endpoint(savings)
-        for family in (MINUTES, QUARTERS):
+        for family in _OVER_TIME:
             slots.add(self._sums[Row(family.name, family.number(now))], more)
 
     async def write(self) -> None:
@@ -75,7 +77,7 @@ class Lately:
         troubles = self._incidents.take()
         if not sums and not troubles:
             return
-        families = {family.name: family for family in (MINUTES, QUARTERS, CRATES)}
+        families = {family.name: family for family in (*_OVER_TIME, CRATES)}
         changes: dict[Row, Change] = {
             row: partial(slots.added, more=more, family=families[row.family]) for row, more in sums.items()
         }
@@ -98,12 +100,8 @@ class Lately:
         crates: Sums = {}
         for _, sums in slots.line(found.get(CRATES.name, {}), CRATES, now):
             slots.add(crates, sums)
-        return Record(
-            list(slots.line(found.get(MINUTES.name, {}), MINUTES, now)),
-            list(slots.line(found.get(QUARTERS.name, {}), QUARTERS, now)),
-            crates,
-            incidents.unpacked(rows.get(_INCIDENTS, b"")),
-        )
+        minutes, hours, days = (list(slots.line(found.get(each.name, {}), each, now)) for each in _OVER_TIME)
+        return Record(minutes, hours, days, crates, incidents.unpacked(rows.get(_INCIDENTS, b"")))
 
 
 def _by_endpoint(savings: Mapping[Item, int]) -> Sums:

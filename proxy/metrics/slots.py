@@ -40,10 +40,11 @@ class Family:
 
 REQUESTS, BYTES = "requests", "bytes"
 
-# Endpoints are some thirty. What a day's builds fetch are some hundred crates; of the rest it is enough to know that
-# they are not the most.
-MINUTES = Family("minute", 60, 3 * 60, 64, "served")
-QUARTERS = Family("quarter", 900, 2 * 96, 64, "served")
+# Endpoints are some thirty. What happens now is seen by the minute, some hours and days by as many points as a line can
+# show. What a day's builds fetch are some hundred crates; of the rest it is enough to know that they are not the most.
+MINUTES = Family("minute", 60, 10, 64, "served")
+HOURS = Family("hours", 300, 6 * 12, 64, "served")
+DAYS = Family("days", 1800, 2 * 48, 64, "served")
 CRATES = Family("crates", 3 * 3600, 9, 500, REQUESTS)
 
 

@@ -23,6 +23,8 @@ from proxy.stores.memory import Memory
 
 MEMORY_BOUND = "memory_max_bytes"
 """A level that is no metric: what the memory of all workers may hold."""
+FAILING = "failing"
+"""Another one: by host, the workers that find it failing."""
 
 
 class Medium(Protocol):
@@ -98,7 +100,7 @@ class Telling:
     async def values(self) -> dict[Series, float]:
         """Every series of the metrics. Where there is no series nothing is known, or nothing was counted yet."""
         counts, levels = await self._booking.totals()
-        values = counts | {series: value for series, value in levels.items() if series != (MEMORY_BOUND,)}
+        values = counts | {series: value for series, value in levels.items() if series[0] in table.BY_NAME}
         for store, volume in (await self._volumes()).items():
             if volume.entries is not None:
                 values[table.STORE_ENTRIES.name, store.value] = volume.entries
@@ -110,6 +112,12 @@ class Telling:
             for host, hold in standing.holds.items():
                 values[table.HOLD.name, host.value] = hold.seconds
         return values
+
+    async def failing(self) -> dict[Host, int]:
+        """How many workers find each host failing; those of which none does are left out."""
+        _, levels = await self._booking.totals()
+        found = {host: int(levels.get((FAILING, host.value), 0)) for host in Host}
+        return {host: workers for host, workers in found.items() if workers}
 
     async def lately(self) -> Record:
         """What was done and what went wrong in the last days."""

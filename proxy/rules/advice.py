@@ -7,6 +7,11 @@ from __future__ import annotations
 
 _PASSED = "crates.io's own answer, passed on as it came: see https://status.crates.io, and try again."
 
+_HOST = (
+    "What is stored is served meanwhile. See https://status.crates.io and the line of this machine; `crates-proxy "
+    "doctor` tries each host."
+)
+
 # By the class of the error.
 _ERRORS = {
     "Offline": "Fetch it while there is a line: `crates-proxy warm NAME@VERSION`, or carry it here with `export` and "
@@ -34,6 +39,10 @@ _COMPONENTS = {
     "tarball again.",
     "tarball": "It was not served as a whole, and is fetched anew when it is asked for. Where it comes again: "
     "`crates-proxy doctor`.",
+    "api host": _HOST,
+    "index host": _HOST,
+    "static host": _HOST,
+    "upstream": _HOST,
     "index": "Is there room on the disk below `cache.dir`, and is it well? What cannot be read is fetched anew.",
     "json": "Is there room on the disk below `cache.dir`, and is it well? What cannot be read is fetched anew.",
     "marks": "Is there room on the disk below `cache.dir`, and is it well?",
@@ -41,15 +50,14 @@ _COMPONENTS = {
     "recent": "Is there room on the disk below `cache.dir`? This page may lack something meanwhile.",
     "feed": "Nothing: it is tried again by itself, and until then releases are seen when a ttl is over.",
     "pinned": "Is the lock file readable and right? `crates-proxy check` says what is missing.",
-    "api": "A copy was served, or will be. `crates-proxy doctor` tries each host.",
     "static": "It is fetched anew when it is asked for. `crates-proxy doctor` tries each host.",
 }
 _ANYTHING = "The log has more."
 
 
-def of_error(kind: str) -> str:
-    """About an error of this class that a client was told."""
-    return _ERRORS.get(kind, _ANYTHING)
+def of_error(kind: str, status: int = 0) -> str:
+    """About an error of this class that a client was told. 429 means the same whoever has said it."""
+    return _ERRORS.get("Throttled" if status == 429 else kind, _ANYTHING)
 
 
 def of_component(name: str) -> str:

@@ -31,8 +31,8 @@ from proxy.metrics.incidents import Incidents, heard
 from proxy.metrics.lately import Lately
 from proxy.metrics.metering import Metering
 from proxy.metrics.table import CHECKSUM_FAILURES, RENEWALS
-from proxy.metrics.telling import Telling
-from proxy.model import Health
+from proxy.metrics.telling import FAILING, Telling
+from proxy.model import Health, Host
 from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Policy
 from proxy.settings import Settings
@@ -42,6 +42,7 @@ from proxy.stores.limit import Limit
 from proxy.stores.reclaiming import Reclaiming
 from proxy.upstream.base import Upstream
 from proxy.upstream.offline import OfflineUpstream
+from proxy.upstream.shield import Shield
 from proxy.wiring import answers as answers_
 from proxy.wiring import members, ready, stores
 from proxy.wiring.memory import Tiers
@@ -117,7 +118,7 @@ async def opened(
             stored=limit.keep,
         )
         stack.push_async_callback(downloads.aclose)
-        _watched(counters, answers, downloads)
+        _watched(counters, answers, downloads, shield)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
         transparent = _transparent(passing, kept, tiers, member, keep, clock, observe)
         stack.push_async_callback(transparent.aclose)
@@ -141,9 +142,11 @@ async def opened(
         )
 
 
-def _watched(counters: Counters, answers: Answers, downloads: Downloads) -> None:
+def _watched(counters: Counters, answers: Answers, downloads: Downloads, shield: Shield) -> None:
     counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
     counters.watch(RENEWALS, (), lambda: answers.avoided)
+    for host in Host:
+        counters.stand(FAILING, host.value, partial(shield.fails, host))
 
 
 def _transparent(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -15,6 +15,7 @@ from proxy.metrics.lately import Record
 from proxy.metrics.savings import Field
 from proxy.metrics.slots import Sums
 from proxy.metrics.table import Series
+from proxy.model import Health, Host, State
 from proxy.rules import advice, names
 
 TOP = 12
@@ -80,6 +81,18 @@ class Shelf:
     entries: int | None
     bytes: int | None
     max_bytes: int | None
+
+
+def group(healths: Sequence[Health], failing: Mapping[Host, int]) -> list[Health]:
+    """How the components are for all workers: a host is not well that fails for another one than the one asked."""
+    found = []
+    for health in healths:
+        host = next((host for host in failing if health.name == f"upstream {host.value}"), None)
+        if host is not None and health.state is State.OK:
+            workers = "another worker" if failing[host] == 1 else f"{failing[host]} other workers"
+            health = replace(health, state=State.DEGRADED, detail=f"it failed when {workers} asked it last")
+        found.append(health)
+    return found
 
 
 def now(record: Record, at: float) -> Now:
@@ -169,10 +182,12 @@ def top(record: Record) -> list[Asked]:
 
 
 def troubles(record: Record) -> list[Trouble]:
-    """The last first, each with what to do."""
+    """The last first, each with what to do. What a client was told need not be said by the component, too."""
+    told = [each.detail for each in record.incidents if each.kind]
     return [
-        Trouble(each, advice.of_error(each.kind) if each.kind else advice.of_component(each.where))
+        Trouble(each, advice.of_error(each.kind, each.status) if each.kind else advice.of_component(each.where))
         for each in record.incidents
+        if each.kind or not any(each.detail.endswith(detail) for detail in told)
     ]
 
 
@@ -202,7 +217,7 @@ def history(record: Record, stats: Mapping[str, Any], span: str) -> dict[str, An
         lines = [(day, _of_day(figures)) for day, figures in stats["days"].items()]
         times = [slots.day_begun(day) for day, _ in lines]
     else:
-        family = record.minutes if span == "hours" else record.quarters
+        family = record.hours if span == "hours" else record.days
         times, lines = [begun for begun, _ in family], [("", sums) for _, sums in family]
     asked: defaultdict[str, int] = defaultdict(int)
     for _, sums in lines:

@@ -33,7 +33,7 @@ _FOR_EVER = (b"cache-control", b"public, max-age=31536000, immutable")
 _ASKED_ANEW = (b"cache-control", b"no-cache")
 
 SPANS = ("hours", "days", "month")
-"""Of the history: three hours, two days, a month."""
+"""Of the history: six hours, two days, a month."""
 GATHERED_FOR = 1.0
 """Seconds for which figures are good: however many look, they are gathered once."""
 
@@ -92,14 +92,15 @@ class Source:
         return await asyncio.shield(self._task)
 
     async def _gather(self) -> Gathered:
-        stats, values, record, standing, *healths = await asyncio.gather(
+        stats, values, record, standing, failing, *healths = await asyncio.gather(
             self._telling.stats(),
             self._telling.values(),
             self._telling.lately(),
             self._standing(),
+            self._telling.failing(),
             *self._checks(),
         )
-        return Gathered(self._clock(), stats, values, record, standing, healths)
+        return Gathered(self._clock(), stats, values, record, standing, figures.group(healths, failing))
 
 
 class Page:

@@ -70,7 +70,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    filters = ("size", "number", "rate", "share", "duration", "ago", "latency", "date", "moment")
+    filters = ("size", "number", "rate", "share", "duration", "ago", "latency", "date", "moment", "coded", "breakable")
     made.filters |= {name: getattr(shown, name) for name in filters}
     made.globals |= {"asset": _address, "version": __version__}
     return made

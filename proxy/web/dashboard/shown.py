@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
+from markupsafe import Markup, escape
+
 DASH = "–"
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -75,6 +77,19 @@ def date(at: str | None) -> str:
 def moment(at: float) -> str:
     """To the second, as machines and people in all places read it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def coded(text: str) -> Markup:
+    """A text whose `code` stands between backticks."""
+    parts = [escape(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # one of them is no mark
+        return Markup("`").join(parts)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+
+
+def breakable(name: str) -> Markup:
+    """A name that may go on in the next line behind each underscore."""
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
 
 
 def _rounded(count: float) -> str:

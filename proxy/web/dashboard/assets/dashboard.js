@@ -84,7 +84,7 @@
         width: width(),
         height: innerWidth < 600 ? 190 : 240,
         tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
-        scales: { x: { time: true, range: (u, min, max) => [min, max] }, y: { range: [0, 1.02] } },
+        scales: { x: { time: true, range: () => extent() }, y: { range: [0, 1.02] } },
         axes: [
           { ...axis, grid: { show: false }, space: 70, values: (u, at) => at.map((each) => clock(each)) },
           { ...axis, grid: { stroke: line, width: 1 }, size: 52, splits: () => [0, .25, .5, .75, 1], values: (u, at) => at.map((each) => `${each * 100} %`) },
@@ -112,7 +112,16 @@
       return exact && span === "days" || !exact && time.startsWith("00:00") ? `${short} ${time.slice(0, 5)}` : time.slice(0, 5);
     }
 
+    // From a little before the first value: a proxy that was just set up has no history to leave room for.
+    function extent() {
+      const first = data.series[0].ratios.findIndex((value) => value !== null);
+      const last = data.times.at(-1), step = data.times.length > 1 ? data.times[1] - data.times[0] : 86400;
+      return [Math.max(data.times[0], Math.min(data.times[first] ?? last, last - 20 * step) - step), last + step / 2];
+    }
+
     function draw() {
+      chart.hidden = document.querySelector("#summary .empty") !== null;
+      if (chart.hidden) return;
       const something = data.series.some((series) => series.ratios.some((value) => value !== null));
       none.hidden = something;
       plot.hidden = !something;
@@ -121,11 +130,20 @@
       const now = [span, ...data.series.map((series) => series.name)].join();
       if (drawn && now === shape) {
         drawn.setData(columns);
+        latest(drawn);
         return;
       }
       drawn?.destroy();
       shape = now;
       drawn = new uPlot(options(), columns, plot);
+      drawn.over.addEventListener("mouseleave", () => setTimeout(latest, 0, drawn));
+      latest(drawn);
+    }
+
+    // While nobody points at a moment, the legend tells of the last one with a value.
+    function latest(u) {
+      const last = u.data[1].findLastIndex((value) => value !== null);
+      u.setLegend({ idx: last, idxs: u.data.map(() => last) });
     }
 
     // One value by itself has no line: it needs a point to be seen.
@@ -138,7 +156,6 @@
         const answer = await fetch(`/history?span=${span}`, { credentials: "same-origin" });
         if (!answer.ok) return;
         data = await answer.json();
-        chart.hidden = false;
         draw();
       } catch { /* the next tick tries again */ }
     }
