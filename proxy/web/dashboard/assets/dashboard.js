@@ -90,6 +90,7 @@
           { ...axis, grid: { stroke: line, width: 1 }, size: 52, splits: () => [0, .25, .5, .75, 1], values: (u, at) => at.map((each) => `${each * 100} %`) },
         ],
         cursor: { y: false, points: { size: 6 } },
+        hooks: { draw: [(u) => setTimeout(latest, 0, u)], setCursor: [(u) => setTimeout(latest, 0, u)] },
         legend: { live: true },
         series: [
           { label: "", value: (u, at) => at == null ? "" : clock(at, true) },
@@ -130,20 +131,18 @@
       const now = [span, ...data.series.map((series) => series.name)].join();
       if (drawn && now === shape) {
         drawn.setData(columns);
-        latest(drawn);
         return;
       }
       drawn?.destroy();
       shape = now;
       drawn = new uPlot(options(), columns, plot);
-      drawn.over.addEventListener("mouseleave", () => setTimeout(latest, 0, drawn));
-      latest(drawn);
     }
 
     // While nobody points at a moment, the legend tells of the last one with a value.
     function latest(u) {
+      if (u.cursor.left >= 0) return;
       const last = u.data[1].findLastIndex((value) => value !== null);
-      u.setLegend({ idx: last, idxs: u.data.map(() => last) });
+      u.setLegend({ idx: last });
     }
 
     // One value by itself has no line: it needs a point to be seen.
