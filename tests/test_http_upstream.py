@@ -12,10 +12,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from proxy.errors import Error, Faulty, Late
+from proxy.errors import Busy, Error, Faulty, Late
 from proxy.model import Host
 from proxy.upstream.base import Answer, Ask
-from proxy.upstream.http import CONNECTIONS, HttpUpstream
+from proxy.upstream.http import CONNECTIONS, STRAIGHT, HttpUpstream
 from tests.upstream import Upstream, faults
 
 pytestmark = pytest.mark.anyio
@@ -148,6 +148,19 @@ async def test_who_finds_every_connection_busy_waits_and_then_is_told(crates: Up
         for answer in held:
             await answer.aclose()
         await read(await upstream.send(LEAF))
+
+
+async def test_reads_that_go_straight_through_are_not_without_number_and_changes_always_go(crates: Upstream) -> None:
+    me = Ask(Host.API, "GET", "/api/v1/me", straight=True, patience=0.2)
+    async with adapter(crates) as upstream:
+        held = [await upstream.send(replace(me, patience=5.0)) for _ in range(STRAIGHT)]
+        with pytest.raises(Busy):
+            await upstream.send(me)
+        await read(await upstream.send(replace(me, method="DELETE", target="/api/v1/crates/leaf/follow")))
+        await held.pop().aclose()
+        await read(await upstream.send(me))
+        for answer in held:
+            await answer.aclose()
 
 
 @pytest.mark.parametrize("straight", [False, True])

@@ -10,7 +10,7 @@ from proxy.cli import running
 from proxy.cli.running import with_config, with_json
 from proxy.model import Selection
 from proxy.rules import names
-from proxy.rules.endpoints import BY_NAME
+from proxy.rules.endpoints import STORED
 
 
 @click.command(short_help="Delete what is stored, or have it revalidated.")
@@ -43,8 +43,8 @@ def purge(
         raise click.UsageError("name what to purge: one of --crate NAME, --endpoint NAME and --all")
     if crate is not None and not names.is_name(crate):
         raise click.BadParameter(f"`{crate}` is no name of a crate", param_hint="--crate")
-    if endpoint is not None and endpoint not in BY_NAME:
-        raise click.BadParameter(f"`{endpoint}` is none of {', '.join(BY_NAME)}", param_hint="--endpoint")
+    if endpoint is not None and endpoint not in STORED:
+        raise click.BadParameter(f"`{endpoint}` is none of {', '.join(STORED)}", param_hint="--endpoint")
     selection = Selection(crate=names.folded(crate) if crate else None, endpoint=endpoint)
     loaded = running.loaded(config, {})
     work = keeping.purge(loaded.settings, running.directory(loaded), selection, soft=soft)

@@ -110,6 +110,8 @@ def doctor(config: Path | None, url: str | None, as_json: bool) -> None:
     from proxy.commands import diagnosis
     from proxy.commands import setup as setting_up
 
+    if url and not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"`{url}` does not begin with http:// or https://", param_hint="--url")
     loaded = running.loaded(config, {})
     base = url.rstrip("/") if url else setting_up.base(loaded.settings)
     around = doctors.Surroundings(os.environ, Path.cwd(), base)

@@ -26,9 +26,11 @@ ANSWERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is stored of a crate: answers in its name, tarballs, and the bytes of all, as far as a medium tells them."""
+    """What is stored of a crate: answers in its name, tarballs, and the bytes of all, as far as a medium tells them.
+    `crate`: its folded name; `name`: as the path of its index file spells it, where that is stored."""
 
     crate: str
+    name: str
     index: bool
     answers: int
     tarballs: int
@@ -111,13 +113,15 @@ class Catalogue:
         by_name = [{each.crate: each for each in medium} for medium in (index, json, blobs)]
         # Whatever is among the first of all is among the first of each that has it.
         chosen = sorted({name for medium in by_name for name in medium})[:PAGE]
+        spelt = await asyncio.gather(*(self._spelt(name) for name in chosen))
         found = []
-        for name in chosen:
+        for name, spelling in zip(chosen, spelt, strict=True):
             file, answers, tarballs = (medium.get(name) for medium in by_name)
             there = [each for each in (file, answers, tarballs) if each is not None]
             found.append(
                 Found(
                     name,
+                    spelling,
                     file is not None,
                     answers.entries if answers is not None else 0,
                     tarballs.entries if tarballs is not None else 0,
@@ -125,6 +129,9 @@ class Catalogue:
                 )
             )
         return found
+
+    async def _spelt(self, crate: str) -> str:
+        return next((place.rpartition("/")[2] for place in await self._index.tagged(crate, 1)), crate)
 
     async def crate(self, name: str) -> Shown:
         """What is stored of a crate, whose name may be spelt in any way."""

@@ -12,9 +12,9 @@ Nothing outside of these two families is ever touched.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from redis.asyncio import Redis
@@ -22,11 +22,13 @@ from redis.exceptions import RedisError, ResponseError
 
 from proxy.model import Health, Selection, State
 from proxy.rules.breaker import Breaker
-from proxy.stores import connection, envelope, selecting
+from proxy.stores import connection, envelope, redis_keys, selecting
 from proxy.stores.base import Observer, Shelved, Volume
 from proxy.stores.faults import Faults
+from proxy.stores.gathered import Gathered
 
 T = TypeVar("T")
+_Frame = bytes | str | ResponseError | None  # what the server says of one key
 
 MAX_VALUE = 8 * 2**20
 """Larger values are not stored: one of them would hold its connection, and Redis itself, for too long."""
@@ -35,7 +37,6 @@ MAX_VALUE = 8 * 2**20
 _TAG_KEEP = 400 * 86400
 # Somebody looks for a name: the server has no order, and is asked for all of them, but not for longer.
 _LOOKING_SECONDS = 1.0
-_BATCH = 500
 _REACHING = "reaching the server"
 _FAULTS = (RedisError, OSError, UnicodeError)
 
@@ -53,6 +54,7 @@ class RedisStore:
         self._clock = clock
         self._slots = asyncio.Semaphore(connection.CONNECTIONS // 2)
         self._flying: set[asyncio.Task[object]] = set()
+        self._reads = Gathered(self._gotten)
         self.errors = 0  # commands that the server failed or did not answer
 
     @classmethod
@@ -68,19 +70,7 @@ class RedisStore:
         return cls(connection.client(url), prefix, name, observer, clock)
 
     async def get(self, key: str) -> bytes | None:
-        async def get() -> bytes | None:
-            frame = await self.client.get(self._values + key)
-            if frame is None:
-                return None
-            value = envelope.unframed(key, frame) if isinstance(frame, bytes) else None
-            if value is None:
-                # Either the value is damaged or a connection is out of step and gave another's answer.
-                self._faults.told("a value was not its key's: dropped, and every connection with it")
-                await connection.dropped(self.client)
-                await self.client.unlink(self._values + key)
-            return value
-
-        return await self._attempt("get", get, None)
+        return await self._reads.get(key)
 
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
         if len(value) > MAX_VALUE or (keep is not None and keep <= 0):
@@ -118,7 +108,7 @@ class RedisStore:
                         pipe.srem(self._tags + selection.crate, *keys)
                     count += (await pipe.execute())[0]
             if selection == Selection():
-                async for keys in self._family(self._tags):
+                async for keys in redis_keys.scanned(self.client, self._tags):
                     await self.client.unlink(*(self._tags + key for key in keys))
             return count
 
@@ -137,7 +127,7 @@ class RedisStore:
         """As in `Store`. All keys are held meanwhile, since the server has no order."""
 
         async def keys() -> list[str]:
-            return sorted([key async for batch in self._family(self._values) for key in batch])
+            return sorted([key async for batch in redis_keys.scanned(self.client, self._values) for key in batch])
 
         none: list[str] = []
         for key in await self._attempt("list", keys, none):
@@ -150,7 +140,7 @@ class RedisStore:
         async def crates() -> list[Shelved]:
             found: set[str] = set()
             end = self._clock() + _LOOKING_SECONDS
-            async for names in self._family(self._tags, part=part):
+            async for names in redis_keys.scanned(self.client, self._tags, part=part):
                 found |= {name for name in names if name > after}
                 if self._clock() > end:
                     break
@@ -202,12 +192,44 @@ class RedisStore:
         return 0
 
     async def aclose(self) -> None:
+        await self._reads.settled()
         if self._flying:
             await asyncio.wait(self._flying)
         try:
             await self.client.aclose()
         except _FAULTS as error:
             self._faults.failed("close", type(error).__name__, type(error).__name__)
+
+    async def _gotten(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of these keys by one pipeline. What is refused among others is asked for by itself, so that it is
+        told as what it is."""
+        none: list[_Frame] = [None] * len(keys)
+        found = await self._attempt("get", partial(self._frames, keys), none)
+        values, wrong = list[bytes | None](), list[str]()
+        for key, frame in zip(keys, found, strict=True):
+            if isinstance(frame, ResponseError):
+                (frame,) = await self._attempt("get", partial(self._frames, [key]), none[:1])
+            value = envelope.unframed(key, frame) if isinstance(frame, bytes) else None
+            if frame is not None and value is None:
+                wrong.append(key)
+            values.append(value)
+        if wrong:
+            # Either a value is damaged or a connection is out of step and gave another's answer.
+            self._faults.told("a value was not its key's: dropped, and every connection with it")
+            await self._attempt("drop", partial(self._dropped, wrong), None)
+        return values
+
+    async def _frames(self, keys: Sequence[str]) -> list[_Frame]:
+        if len(keys) == 1:
+            return [await self.client.get(self._values + keys[0])]
+        async with self.client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.get(self._values + key)
+            return await pipe.execute(raise_on_error=False)
+
+    async def _dropped(self, keys: Sequence[str]) -> None:
+        await connection.dropped(self.client)
+        await self.client.unlink(*(self._values + key for key in keys))
 
     async def _attempt(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, *, insist: bool = False) -> T:
         if not insist and self._breaker.rest(self._clock()) > 0:
@@ -248,33 +270,10 @@ class RedisStore:
         """The keys that the selection takes, in batches; some of them may have expired."""
         if selection.crate is None:
             first = "" if selection.endpoint is None else selecting.prefix(selection.endpoint)
-            async for keys in self._family(self._values, first):
+            async for keys in redis_keys.scanned(self.client, self._values, first):
                 yield keys
             return
-        members = [_text(member) for member in await self.client.smembers(self._tags + selection.crate)]
+        members = [redis_keys.text(member) for member in await self.client.smembers(self._tags + selection.crate)]
         keys = [key for key in members if selecting.of_endpoint(selection, key)]
-        for start in range(0, len(keys), _BATCH):
-            yield keys[start : start + _BATCH]
-
-    async def _family(self, family: str, first: str = "", part: str = "") -> AsyncIterator[list[str]]:
-        """The keys of a family that begin with `first` and have `part` behind that, each once."""
-        pattern = f"{_literal(family + first)}*" + (f"{_literal(part)}*" if part else "")
-        seen: set[str] = set()
-        cursor = 0
-        while True:
-            cursor, found = await self.client.scan(cursor, match=pattern, count=_BATCH)
-            keys = {_text(key).removeprefix(family) for key in found} - seen
-            seen |= keys
-            if keys:
-                yield list(keys)
-            if not cursor:
-                return
-
-
-def _text(reply: bytes | str) -> str:
-    return reply if isinstance(reply, str) else reply.decode()
-
-
-def _literal(text: str) -> str:
-    """A pattern of SCAN that matches just this text."""
-    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
+        for start in range(0, len(keys), redis_keys.BATCH):
+            yield keys[start : start + redis_keys.BATCH]

@@ -110,26 +110,26 @@ class App:
             ) as proxy,
         ):
             self._ended, self._tracing = self._edge(proxy), tracing
+            site = _site(self._settings)
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
                 Route("/metrics", Metrics(proxy.telling)),
                 Route("/-/stats", Stats(proxy.telling)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
-                *self._pages(proxy),
-                Mount("/", _dispatch(self._settings, proxy)),
+                *self._pages(site, proxy),
+                Mount("/", _dispatch(site, proxy)),
             ]
             upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
-            yield self._state(proxy)
+            yield self._state(site, proxy)
             if upkeep is not None:
                 upkeep.cancel()
                 await asyncio.wait({upkeep})
 
-    def _pages(self, proxy: wiring.Proxy) -> list[BaseRoute]:
+    def _pages(self, site: Site, proxy: wiring.Proxy) -> list[BaseRoute]:
         settings = self._settings
         mode = Mode(
-            public_url=settings.server.public_url,
-            hosts=frozenset(settings.server.hosts),
+            base=site.base,
             offline=settings.upstream.offline,
             read_only=settings.access.read_only,
             feed=settings.upstream.follow_feed,
@@ -143,14 +143,17 @@ class App:
         source = Source(proxy.telling, lambda: _checks(settings, proxy), proxy.standing, self._clock)
         return pages.routes(mode, source, proxy.catalogue, self._clock)
 
-    def _state(self, proxy: wiring.Proxy) -> dict[str, Shortcut]:
+    def _state(self, site: Site, proxy: wiring.Proxy) -> dict[str, Shortcut]:
         """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
         come by here, to have its line in the log, its span, or to be counted as its client's."""
         if self._settings.log.access or self._labels.wanted or self._tracing.on:
             return {}
-        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock, proxy.lately.asked)
+        room = self._settings.cache.memory
+        hits = self._hits = Hits(
+            proxy.answers, proxy.downloads, self._access, site, self._clock, room, proxy.lately.asked
+        )
         proxy.counters.adopt(hits.tallies)
-        return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
+        return {SHORTCUT: Shortcut(hits, room // _HEADS)}
 
     def _edge(self, proxy: wiring.Proxy) -> Edge:
         log = self._settings.log
@@ -173,8 +176,8 @@ def _noted(client: Client, send: Send) -> Send:
     return noted
 
 
-def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
-    site = Site(
+def _site(settings: Settings) -> Site:
+    return Site(
         public_url=settings.server.public_url,
         hosts=frozenset(settings.server.hosts),
         origins=wiring.origins(settings),
@@ -182,6 +185,9 @@ def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
         read_only=settings.access.read_only,
         label=settings.stats.client_header.lower().encode("ascii"),
     )
+
+
+def _dispatch(site: Site, proxy: wiring.Proxy) -> Dispatch:
     return Dispatch(
         site=site,
         answers=proxy.answers,

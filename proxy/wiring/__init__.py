@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from proxy.engine.answers import Answers
 from proxy.engine.catalogue import Catalogue
@@ -39,6 +40,7 @@ from proxy.settings import Settings
 from proxy.stores.base import Observer
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.limit import Limit
+from proxy.stores.memory import Memory
 from proxy.stores.reclaiming import Reclaiming
 from proxy.upstream.base import Upstream
 from proxy.upstream.offline import OfflineUpstream
@@ -88,12 +90,13 @@ async def opened(
     `clock` gives seconds since the epoch, `reach` the way to crates.io, which by default is HTTP. `serving`: do also
     what is done for clients before they ask. Raises `SettingsError` where a setting cannot be put to use.
     """
-    observe = heard(Calm(), incidents := Incidents(clock))
+    observe = heard(Calm(), noted := Incidents(clock))
     async with contextlib.AsyncExitStack() as stack:
         kept = await stores.stores(settings, directory, clock, observe, stack)
         tiers = Tiers.of(settings.cache.memory)
         member = await members.member(settings, directory, kept, clock, tiers.all, stack)
-        counters, telling, lately = await _metered(directory, kept, tiers, member, incidents, clock, observe, stack)
+        memory = tiers.told(serving)
+        counters, telling, lately = await _metered(directory, kept, memory, member, noted, clock, observe, stack)
         shield = shielded(settings, reach or over_http, member.budget, counters, clock, stack)
         upstream: Upstream = OfflineUpstream() if settings.upstream.offline else shield
         keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
@@ -120,8 +123,7 @@ async def opened(
         stack.push_async_callback(downloads.aclose)
         _watched(counters, answers, downloads, shield)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        transparent = _transparent(passing, kept, tiers, member, keep, clock, observe)
-        stack.push_async_callback(transparent.aclose)
+        transparent = _transparent(passing, kept, tiers, member, keep, clock, observe, stack)
         parts = ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,
@@ -157,25 +159,27 @@ def _transparent(
     keep: float,
     clock: Clock,
     observe: Observer,
+    stack: contextlib.AsyncExitStack,
 ) -> Transparent:
     shelf = tiers.shelf(json=kept.json, keep=keep, changes=member.changes, clock=clock)
-    return Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
+    made = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
+    stack.push_async_callback(made.aclose)
+    return made
 
 
 async def _metered(
     directory: Path,
     kept: Stores,
-    tiers: Tiers,
+    memory: Sequence[Memory[Any]],
     member: members.Member,
     incidents: Incidents,
     clock: Clock,
     observe: Observer,
     stack: contextlib.AsyncExitStack,
 ) -> tuple[Counters, Telling, Lately]:
-    """It ends after those who count and before what it writes to."""
+    """It ends after those who count and before what it writes to. `memory`: what is told of."""
     counters = Counters()
     counters.watch(CHECKSUM_FAILURES, (), lambda: kept.blobs.corrupt)
-    memory = (tiers.entries, tiers.negatives, tiers.small)
     metering = Metering(counters, kept.media, memory, member.machine.tally, incidents, member.budget)
     return counters, *await metering.opened(directory, clock, observe, stack)
 

@@ -15,6 +15,7 @@ from proxy.errors import SettingsError
 from proxy.metrics.table import StoreName
 from proxy.metrics.telling import Bounded, Medium
 from proxy.settings import Settings
+from proxy.stores import codec
 from proxy.stores.base import Observer, Store, Tagged
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
@@ -91,8 +92,8 @@ async def stores(
     media = {StoreName.JSON: [client, remembered], StoreName.INDEX: [bounded(index), shared], **tarballs}
     # Every index file that came through here is on the disk, which knows them in their order.
     listed: Mapping[StoreName, Tagged] = {StoreName.JSON: client, StoreName.INDEX: index}
-    both = Mirrored(shared, index)
-    return Stores(client, both, remembered, blobs, [index], [index, shared, client], media, listed)
+    mirrored = Mirrored(shared, index, codec.responded_at)
+    return Stores(client, mirrored, remembered, blobs, [index], [index, shared, client], media, listed)
 
 
 def catalogue(settings: Settings, kept: Stores, copies: Copies, clock: Clock) -> Catalogue:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
@@ -23,6 +23,7 @@ def started() -> Iterator[Browser]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no {CHROMIUM}: install Debian's chromium")
         pytest.skip(f"no {CHROMIUM}: install Debian's chromium")
+    expect.set_options(timeout=WITHIN)
     with sync_playwright() as playwright:
         # Containers seldom allow what its sandbox needs, and it shows nobody's pages but ours.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])

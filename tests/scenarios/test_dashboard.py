@@ -198,7 +198,7 @@ def test_names_with_dashes_and_underscores_are_one_crate(proxy: Proxied) -> None
     for spelling in ("mixed-name-rs", "Mixed_Name-rs", "mixed_name_rs"):
         page = proxy.get(f"/crates/{spelling}").text
         assert "<h1>Mixed_Name-rs</h1>" in page and "/mi/xe/mixed_name-rs" in page
-        assert 'href="/crates/mixed-name-rs"' in proxy.get(f"/search?q={spelling[:7]}").text
+        assert 'href="/crates/mixed_name-rs"' in proxy.get(f"/search?q={spelling[:7]}").text
 
 
 def test_a_purge_is_seen_at_once(upstream: Upstream, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from proxy.metrics.lately import Record
 from proxy.metrics.table import Series
 from proxy.metrics.telling import Telling
 from proxy.model import Headers, Health, State
-from proxy.rules import addresses, cargo_snippets, names
+from proxy.rules import cargo_snippets, names
 from proxy.web.dashboard import figures, rendering
 from proxy.web.messages import Client, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
@@ -40,10 +40,10 @@ GATHERED_FOR = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What this proxy is set to, as far as people want to see it. `admin`: whether an admin token is set."""
+    """What this proxy is set to, as far as people want to see it. `base` gives its own URL, by which a request reached
+    it, and raises `Refused` for a name that is not its own; `admin`: whether an admin token is set."""
 
-    public_url: str
-    hosts: Collection[str]
+    base: Callable[[Request], str]
     offline: bool
     read_only: bool
     feed: bool
@@ -116,8 +116,7 @@ class Page:
         try:
             if not request.reading:
                 raise Refused("this page is only read: GET and HEAD", status=405)
-            base = addresses.base(self.mode.public_url, self.mode.hosts, request.scheme, request.host)
-            body = await self.shown(request, scope["path_params"], base)
+            body = await self.shown(request, scope["path_params"], self.mode.base(request))
         except Error as error:
             body = rendering.page("refused.html", mode=self.mode, here="", error=error)
             fields = (*rendering.PAGE, (b"allow", b"GET, HEAD")) if error.status == 405 else rendering.PAGE
