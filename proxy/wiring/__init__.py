@@ -35,7 +35,6 @@ from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Policy
 from proxy.settings import Settings
 from proxy.stores.base import Observer
-from proxy.stores.blobs import DiskBlobs
 from proxy.stores.limit import Limit
 from proxy.stores.memory import Memory
 from proxy.stores.reclaiming import Reclaiming
@@ -95,7 +94,7 @@ async def opened(
         keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
         copies = tiers.copies(json=kept.json, index=kept.index, keep=keep, changes=changes)
         inventory = Inventory(copies=copies, blobs=kept.blobs)
-        pinned, limit = await _limited(settings, kept, inventory, observe, stack)
+        pinned, limit = await _limited(settings, kept, inventory, observe, stack, serving=serving)
         answers = answers_.answers(settings, copies, upstream, member, clock, observe, index, stack, serving=serving)
         feeds = answers_.feeds(
             settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
@@ -175,18 +174,32 @@ def _policy(settings: Settings, name: str) -> Policy:
 
 
 async def _limited(
-    settings: Settings, kept: Stores, inventory: Inventory, observe: Observer, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    kept: Stores,
+    inventory: Inventory,
+    observe: Observer,
+    stack: contextlib.AsyncExitStack,
+    *,
+    serving: bool,
 ) -> tuple[Pinned, Limit]:
     """What is pinned is known before anything can be evicted."""
     pinned = await ready.pinned(settings, inventory, observe)
     told = partial(observe, "cache")
     limit = Limit(settings.cache.max_size, kept.blobs, kept.on_disk, pinned.__contains__, told)
-    stack.callback(asyncio.create_task(_tidy(kept.blobs, limit)).cancel)
+    stack.callback(asyncio.create_task(_tidy(kept, limit, serving=serving)).cancel)
     return pinned, limit
 
 
-async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:
+async def _tidy(kept: Stores, limit: Limit, *, serving: bool) -> None:
+    if (
+        serving
+    ):  # What a crash may have left: nobody waits for that, and the commands that must know of it look by themselves.
+        await kept.blobs.reconcile()
+        for store in kept.on_disk:
+            await store.sweep()
     while True:
         await asyncio.sleep(TIDY_EVERY)
-        await blobs.flush()
+        await kept.blobs.flush()
+        for store in kept.expiring:
+            await store.expire()
         await limit.trim()
