@@ -43,6 +43,8 @@ _SETTINGS = {
     "size_limit": 2**62,
     # Nor is anything dropped beside a `set`, which would have to look each time whether there is something to drop.
     "cull_limit": 0,
+    # Pages (4 KiB) that each thread's connection keeps for itself; the kernel has them all, once for everybody.
+    "sqlite_cache_size": 1024,
     # A mapped database whose disk fails kills the process by SIGBUS where a read would raise.
     "sqlite_mmap_size": 0,
 }
