@@ -117,8 +117,7 @@ async def opened(
         counters.watch(RENEWALS, (), lambda: answers.avoided)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
         shelf = tiers.shelf(json=kept.json, keep=keep, changes=changes, clock=clock)
-        transparent = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
-        stack.push_async_callback(transparent.aclose)
+        transparent = answers_.transparent(settings, passing, shelf, member, clock, observe, stack)
         parts = ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -187,11 +188,13 @@ class Length(_Kept):
 
 @dataclass(frozen=True)
 class Surplus:
-    """Bytes behind the end of an answer that nobody has asked for; `pause` seconds later, if not at once."""
+    """Bytes behind the end of an answer that nobody has asked for; `pause` seconds later, if not at once. `sent`: they
+    are on their way."""
 
     code: int = 200
     data: bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"
     pause: float = 0.0
+    sent: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def status(self, reply: Reply) -> int:
         return self.code
@@ -204,6 +207,7 @@ class Surplus:
             yield self.data
         else:
             yield laid_out(reply) + self.data
+        self.sent.set()
 
 
 @dataclass(frozen=True)
