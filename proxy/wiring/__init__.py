@@ -57,7 +57,7 @@ Clock = Callable[[], float]
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """The engine, running: everything that a server or a command needs. `reach`: the way to crates.io, with the budget
-    and the holds that are over it."""
+    and the holds that are over it. `forget`: what is in memory is read anew from the stores."""
 
     answers: Answers
     downloads: Downloads
@@ -72,6 +72,7 @@ class Proxy:
     standing: Callable[[], Awaitable[Standing]]
     reclaiming: Reclaiming
     reach: Upstream
+    forget: Callable[[], None]
 
 
 @contextlib.asynccontextmanager
@@ -113,8 +114,7 @@ async def opened(
             stored=limit.keep,
         )
         stack.push_async_callback(downloads.aclose)
-        counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
-        counters.watch(RENEWALS, (), lambda: answers.avoided)
+        _watched(counters, answers, downloads)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
         shelf = tiers.shelf(json=kept.json, keep=keep, changes=changes, clock=clock)
         transparent = answers_.transparent(settings, passing, shelf, member, clock, observe, stack)
@@ -133,7 +133,13 @@ async def opened(
             standing=shield.standing,
             reclaiming=stores.reclaiming(settings, directory, kept, limit, clock),
             reach=upstream,
+            forget=changes.forget,
         )
+
+
+def _watched(counters: Counters, answers: Answers, downloads: Downloads) -> None:
+    counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
+    counters.watch(RENEWALS, (), lambda: answers.avoided)
 
 
 async def _metered(
