@@ -85,7 +85,6 @@ class Catalogue:
         json_values: Store,
         index: Tagged,
         blobs: Filing,
-        overrides: Mapping[str, Override],
         keep: float,
         clock: Callable[[], float],
     ) -> None:
@@ -96,7 +95,6 @@ class Catalogue:
         self._json_values = json_values
         self._index = index
         self._blobs = blobs
-        self._overrides = overrides
         self._keep = keep
         self._clock = clock
 
@@ -133,32 +131,36 @@ class Catalogue:
     async def _spelt(self, crate: str) -> str:
         return next((place.rpartition("/")[2] for place in await self._index.tagged(crate, 1)), crate)
 
-    async def crate(self, name: str) -> Shown:
-        """What is stored of a crate, whose name may be spelt in any way."""
+    async def crate(self, name: str, overrides: Mapping[str, Override]) -> Shown:
+        """What is stored of a crate, whose name may be spelt in any way. `overrides`: what the settings say of the
+        times of rows."""
         crate, now = names.folded(name), self._clock()
         files = await self._blobs.of(crate)
         places = await self._index.tagged(crate, PAGE)
-        index, entry = await self._index_file(name, places, now)
+        index, entry = await self._index_file(name, places, overrides, now)
         # Some have thousands of lines: in a thread, others have a turn meanwhile.
         releases = await asyncio.to_thread(lambda: list(sparse.releases(entry.body))) if entry is not None else []
         places = await self._json.tagged(crate, ANSWERS + 1)
-        answers = [kept for place in places[:ANSWERS] if (kept := await self._answer(place, now)) is not None]
+        told = [await self._answer(place, overrides, now) for place in places[:ANSWERS]]
+        answers = [kept for kept in told if kept is not None]
         spelt = next((each.name for each in releases), next((each.crate.name for each in files), name))
         return Shown(spelt, index, _versions(releases, files), answers, len(places) > ANSWERS)
 
-    async def _index_file(self, name: str, places: Sequence[str], now: float) -> tuple[Kept | None, Entry | None]:
+    async def _index_file(
+        self, name: str, places: Sequence[str], overrides: Mapping[str, Override], now: float
+    ) -> tuple[Kept | None, Entry | None]:
         """Of several spellings the index has one file."""
         own = keys.index_read(sparse.path(name)).key
         for place in sorted(places, key=lambda place: place != own) or [own]:
-            read = keys.of_place(place, self._overrides)
+            read = keys.of_place(place, overrides)
             if read is not None:
                 entry, mark = await self._copies.stored(read)
                 if entry is not None:
                     return self._kept(read, entry, mark, now), entry
         return None, None
 
-    async def _answer(self, place: str, now: float) -> Kept | None:
-        read = keys.of_place(place, self._overrides)
+    async def _answer(self, place: str, overrides: Mapping[str, Override], now: float) -> Kept | None:
+        read = keys.of_place(place, overrides)
         if read is None:
             return None
         if read.endpoint.kind is not Kind.TRANSPARENT:

@@ -38,7 +38,6 @@ from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Policy
 from proxy.settings import Settings
 from proxy.stores.base import Observer
-from proxy.stores.blobs import DiskBlobs
 from proxy.stores.limit import Limit
 from proxy.stores.memory import Memory
 from proxy.stores.reclaiming import Reclaiming
@@ -62,7 +61,7 @@ Clock = Callable[[], float]
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """The engine, running: everything that a server or a command needs. `reach`: the way to crates.io, with the budget
-    and the holds that are over it."""
+    and the holds that are over it. `forget`: what is in memory is read anew from the stores."""
 
     answers: Answers
     downloads: Downloads
@@ -79,6 +78,7 @@ class Proxy:
     standing: Callable[[], Awaitable[Standing]]
     reclaiming: Reclaiming
     reach: Upstream
+    forget: Callable[[], None]
 
 
 @contextlib.asynccontextmanager
@@ -102,28 +102,17 @@ async def opened(
         keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
         copies = tiers.copies(json=kept.json, index=kept.index, keep=keep, changes=changes)
         inventory = Inventory(copies=copies, blobs=kept.blobs)
-        pinned, limit = await _limited(settings, kept, inventory, observe, stack)
+        pinned, limit = await _limited(settings, kept, inventory, observe, stack, serving=serving)
         answers = answers_.answers(settings, copies, upstream, member, clock, observe, index, stack, serving=serving)
         feeds = answers_.feeds(
             settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
         )
-        downloads = Downloads(
-            answers=answers,
-            blobs=kept.blobs,
-            at_hand=tiers.at_hand(kept.blobs),
-            fleet=member.machine,
-            upstream=upstream,
-            index_policy=index,
-            missing_ttl=_policy(settings, "download").negative_ttl,
-            largest=settings.cache.max_object,
-            clock=clock,
-            observe=observe,
-            stored=limit.keep,
-        )
+        downloads = _downloads(settings, answers, kept, tiers, member, upstream, limit, clock, observe)
         stack.push_async_callback(downloads.aclose)
         _watched(counters, answers, downloads, shield)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
-        transparent = _transparent(passing, kept, tiers, member, keep, clock, observe, stack)
+        shelf = tiers.shelf(json=kept.json, keep=keep, changes=changes, clock=clock)
+        transparent = answers_.transparent(settings, passing, shelf, member, clock, observe, stack)
         parts = ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,
@@ -141,7 +130,34 @@ async def opened(
             standing=shield.standing,
             reclaiming=stores.reclaiming(settings, directory, kept, limit, clock),
             reach=upstream,
+            forget=changes.forget,
         )
+
+
+def _downloads(
+    settings: Settings,
+    answers: Answers,
+    kept: Stores,
+    tiers: Tiers,
+    member: members.Member,
+    upstream: Upstream,
+    limit: Limit,
+    clock: Clock,
+    observe: Observer,
+) -> Downloads:
+    return Downloads(
+        answers=answers,
+        blobs=kept.blobs,
+        at_hand=tiers.at_hand(kept.blobs),
+        fleet=member.machine,
+        upstream=upstream,
+        index_policy=_policy(settings, "index"),
+        missing_ttl=_policy(settings, "download").negative_ttl,
+        largest=settings.cache.max_object,
+        clock=clock,
+        observe=observe,
+        stored=limit.keep,
+    )
 
 
 def _watched(counters: Counters, answers: Answers, downloads: Downloads, shield: Shield) -> None:
@@ -149,22 +165,6 @@ def _watched(counters: Counters, answers: Answers, downloads: Downloads, shield:
     counters.watch(RENEWALS, (), lambda: answers.avoided)
     for host in Host:
         counters.stand(FAILING, host.value, partial(shield.fails, host))
-
-
-def _transparent(
-    passing: Passing,
-    kept: Stores,
-    tiers: Tiers,
-    member: members.Member,
-    keep: float,
-    clock: Clock,
-    observe: Observer,
-    stack: contextlib.AsyncExitStack,
-) -> Transparent:
-    shelf = tiers.shelf(json=kept.json, keep=keep, changes=member.changes, clock=clock)
-    made = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
-    stack.push_async_callback(made.aclose)
-    return made
 
 
 async def _metered(
@@ -205,18 +205,32 @@ def _policy(settings: Settings, name: str) -> Policy:
 
 
 async def _limited(
-    settings: Settings, kept: Stores, inventory: Inventory, observe: Observer, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    kept: Stores,
+    inventory: Inventory,
+    observe: Observer,
+    stack: contextlib.AsyncExitStack,
+    *,
+    serving: bool,
 ) -> tuple[Pinned, Limit]:
     """What is pinned is known before anything can be evicted."""
     pinned = await ready.pinned(settings, inventory, observe)
     told = partial(observe, "cache")
     limit = Limit(settings.cache.max_size, kept.blobs, kept.on_disk, pinned.__contains__, told)
-    stack.callback(asyncio.create_task(_tidy(kept.blobs, limit)).cancel)
+    stack.callback(asyncio.create_task(_tidy(kept, limit, serving=serving)).cancel)
     return pinned, limit
 
 
-async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:
+async def _tidy(kept: Stores, limit: Limit, *, serving: bool) -> None:
+    if (
+        serving
+    ):  # What a crash may have left: nobody waits for that, and the commands that must know of it look by themselves.
+        await kept.blobs.reconcile()
+        for store in kept.on_disk:
+            await store.sweep()
     while True:
         await asyncio.sleep(TIDY_EVERY)
-        await blobs.flush()
+        await kept.blobs.flush()
+        for store in kept.expiring:
+            await store.expire()
         await limit.trim()

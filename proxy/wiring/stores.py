@@ -38,7 +38,7 @@ def _prepared(directory: Path) -> None:
 class Stores:
     """`marks` are apart from the rest, so that no purge and no lack of room takes them. `media`: whatever holds what a
     metric calls by one name; the first of them is measured. `apart`: each that holds what was answered. `listed`: those
-    that can be looked through."""
+    that can be looked through. `expiring`: those on the disk that keep what they hold for a time."""
 
     json: Store
     index: Store
@@ -48,6 +48,7 @@ class Stores:
     apart: Sequence[Store]
     media: Mapping[StoreName, Sequence[Medium]]
     listed: Mapping[StoreName, Tagged]
+    expiring: Sequence[DiskStore] = ()
 
     @property
     def checked(self) -> tuple[Store, Store, DiskBlobs]:
@@ -81,7 +82,7 @@ async def stores(
             json, marks = await disk("json"), await disk("marks")
             media = {StoreName.JSON: [bounded(json), marks], StoreName.INDEX: [bounded(index)], **tarballs}
             own = {StoreName.JSON: json, StoreName.INDEX: index}
-            return Stores(json, index, marks, blobs, [index, json], [index, json], media, own)
+            return Stores(json, index, marks, blobs, [index, json], [index, json], media, own, [json, marks])
     except OSError as error:
         reason = f"cannot be used ({error.strerror or error}); name a directory that is yours to write"
         raise SettingsError([f"cache.dir = {str(directory)!r}: {reason}"]) from error
@@ -103,7 +104,6 @@ def catalogue(settings: Settings, kept: Stores, copies: Copies, clock: Clock) ->
         json_values=kept.json,
         index=kept.listed[StoreName.INDEX],
         blobs=kept.blobs,
-        overrides=settings.endpoints,
         keep=settings.cache.keep,
         clock=clock,
     )

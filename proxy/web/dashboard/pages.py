@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +24,7 @@ from proxy.metrics.table import Series
 from proxy.metrics.telling import Telling
 from proxy.model import Headers, Health, State
 from proxy.rules import cargo_snippets, names
+from proxy.rules.endpoints import Override
 from proxy.web.dashboard import figures, rendering
 from proxy.web.messages import Client, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
@@ -41,9 +42,12 @@ GATHERED_FOR = 1.0
 @dataclass(frozen=True, slots=True)
 class Mode:
     """What this proxy is set to, as far as people want to see it. `base` gives its own URL, by which a request reached
-    it, and raises `Refused` for a name that is not its own; `admin`: whether an admin token is set."""
+    it, and raises `Refused` for a name that is not its own; `overrides`: the times of endpoints that are set; `admin`:
+    whether an admin token is set.
+    """
 
     base: Callable[[Request], str]
+    overrides: Mapping[str, Override]
     offline: bool
     read_only: bool
     feed: bool
@@ -169,7 +173,7 @@ class CratePage(Page):
         name = parameters["crate"]
         if not names.is_name(name):
             raise Refused("no crate can have that name", status=404)
-        found = await self._catalogue.crate(name)
+        found = await self._catalogue.crate(name, self.mode.overrides)
         stored = [each for each in found.versions if each.tarball is not None]
         return rendering.page(
             "crate.html",
