@@ -64,8 +64,11 @@ class Passing:
         They are invalidated in every worker before the answer's first byte is passed on. Raises as `read`.
         """
         upload = _Upload(passage.body)
+        body = upload.pieces() if passage.body is not None else None
+        if passage.method == "OPTIONS":  # it asks what would be possible, and changes nothing
+            return await self._send(passage, body, CHANGE_PATIENCE)
         try:
-            answer = await self._send(passage, upload.pieces() if passage.body is not None else None, CHANGE_PATIENCE)
+            answer = await self._send(passage, body, CHANGE_PATIENCE)
         except UpstreamError as error:
             if upload.ended and not error.unsent:  # it may have been carried out all the same
                 await self._invalidate(passage.match, upload)

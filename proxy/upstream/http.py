@@ -23,6 +23,9 @@ log = logging.getLogger("proxy.upstream")
 
 CONNECTIONS = 16
 """Per host. httpx rescans its pool on every release, so that larger pools are slower, not faster."""
+READING = 256
+"""Reads of a worker that pass straight through at a time: whoever reads slowly must not take all that this process
+may open. Changes have no such bound; the server's own on connections is theirs."""
 IDLE = 4.0
 """Seconds that an idle connection is kept: below the 5 s after which common servers close theirs."""
 VIA = b"1.1 crates-proxy"
@@ -63,12 +66,12 @@ class HttpUpstream:
         self._straight = connection.overheard(transport(None, http2=False))
         # The pool must never be the one to wait: its own queue can lose connections for ever.
         self._free = {host: asyncio.Semaphore(CONNECTIONS) for host in origins}
+        self._reading = 0
 
     async def send(self, ask: Ask) -> Answer:
         patience = self._patience if ask.patience is None else ask.patience
         if ask.straight:
-            with connection.listening(ask.interim):
-                return _HttpAnswer(ask, await self._exchange(ask, patience, self._straight), lambda: None)
+            return await self._passed(ask, patience)
         free = self._free[ask.host]
         try:
             async with asyncio.timeout(patience):
@@ -81,6 +84,22 @@ class HttpUpstream:
             free.release()
             raise
         return _HttpAnswer(ask, response, free.release)
+
+    async def _passed(self, ask: Ask, patience: float) -> Answer:
+        reading = ask.method in ("GET", "HEAD")
+        if reading and self._reading >= READING:
+            raise Busy(f"this proxy passes {READING} reads through already; try again", status=503, retry_after=1)
+
+        def ended() -> None:
+            self._reading -= reading
+
+        self._reading += reading
+        try:
+            with connection.listening(ask.interim):
+                return _HttpAnswer(ask, await self._exchange(ask, patience, self._straight), ended)
+        except BaseException:
+            ended()
+            raise
 
     async def aclose(self) -> None:
         for transport in (*self._shared.values(), self._straight):
