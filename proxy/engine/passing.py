@@ -6,7 +6,7 @@ Nothing here is retried, joined with another request, stored or logged with its 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.engine.purging import Purging
 from proxy.errors import UpstreamError
@@ -27,11 +27,11 @@ class Passage:
     """A request on its way through. `body` is None where the client sends none; a read has none. `interim`: what
     tells the client something before its answer. `urgency`: for whom it is made, where it is public."""
 
-    match: Match
+    match: Match = field(repr=False)  # what may hold a token is in no traceback
     method: str
-    target: str
-    headers: Headers
-    body: AsyncIterator[bytes] | None = None
+    target: str = field(repr=False)
+    headers: Headers = field(repr=False)
+    body: AsyncIterator[bytes] | None = field(default=None, repr=False)
     interim: Interim | None = None
     urgency: Urgency = Urgency.CLIENT
 

@@ -92,7 +92,7 @@ def _sound(entry: Entry) -> bool:
     numbers += [] if witness is None else [witness.fetched_at]
     return (
         type(entry.status) is int
-        and 200 <= entry.status < 600
+        and 200 <= entry.status < 500  # errors are never stored
         and entry.status not in (206, 304)  # no answers of their own
         and not (entry.status == 204 and entry.body)
         and all(_NAME.fullmatch(name) and not _CONTROL.search(content) for name, content in entry.headers)

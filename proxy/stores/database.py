@@ -98,7 +98,11 @@ class Database:
         secured(self._home)
         try:
             cache = diskcache.Cache(str(self._home), timeout=_BUSY_SECONDS, disk=GuardedDisk, **_SETTINGS)
-        except (AttributeError, TypeError, ValueError) as error:  # what diskcache makes of settings that it did not write
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:  # what diskcache makes of settings that it did not write
             raise _Unreadable(f"its settings cannot be read ({error})") from error
         cache._sql("CREATE INDEX IF NOT EXISTS Cache_filename ON Cache (filename) WHERE filename IS NOT NULL")
         cache.close()

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import httpcore
-import uvicorn
 from uvicorn.server import ServerState
 
 from proxy import settings
@@ -159,10 +158,12 @@ class Whole:
         self._directory = directory
         self._config = serving.configured(lifespan.app)
         self._config.load()
+        self._protocol: Any = self._config.http_protocol_class
 
     def exchange(self, *pieces: bytes) -> bytes:
         """What comes back for these bytes. Raises `Fault`."""
-        return self.run(self._exchange(pieces))
+        wire: bytes = self.run(self._exchange(pieces))
+        return wire
 
     def store(self, name: str) -> DiskStore:
         """One of its stores, opened once more, as another process opens it."""
@@ -181,7 +182,7 @@ class Whole:
 
     async def _exchange(self, pieces: Sequence[bytes]) -> bytes:
         state, wire = ServerState(), Wire()
-        protocol = self._config.http_protocol_class(self._config, state, self._state)
+        protocol: Any = self._protocol(self._config, state, self._state)
         wire.protocol = protocol
         protocol.connection_made(wire)
         for piece in pieces:
