@@ -12,10 +12,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from proxy.errors import Error, Faulty, Late
+from proxy.errors import Busy, Error, Faulty, Late
 from proxy.model import Host
 from proxy.upstream.base import Answer, Ask
-from proxy.upstream.http import CONNECTIONS, HttpUpstream
+from proxy.upstream.http import CONNECTIONS, READING, HttpUpstream
 from tests.upstream import Upstream, faults
 
 pytestmark = pytest.mark.anyio
@@ -165,6 +165,45 @@ async def test_bytes_behind_an_answer_are_never_the_answer_to_the_next_request(
             assert b"evil" not in await read(await upstream.send(ask))
             await anyio.sleep(2 * fault.pause)
     assert len(crates.asked()) == 6  # each once: nothing had to be repeated
+
+
+HEADS = {
+    "a length and chunks": b"content-length: 9\r\ntransfer-encoding: chunked\r\n",
+    "two lengths": b"content-length: 2\r\ncontent-length: 3\r\n",
+    "a length that is none": b"content-length: +2\r\n",
+    "a coding that is none": b"transfer-encoding: gzip, chunked\r\n",
+    "a control character": b"content-length: 2\r\nx-a: \x7f\r\n",
+    "a carriage return": b"content-length: 2\r\nx-a: b\rset-cookie: a\r\n",
+    "a NUL": b"content-length: 2\r\nx-a: \0\r\n",
+    "white space before the colon": b"content-length : 2\r\n",
+}
+
+
+@pytest.mark.parametrize("straight", [False, True])
+@pytest.mark.parametrize("fields", HEADS.values(), ids=HEADS)
+async def test_a_head_that_could_mean_two_things_is_no_answer(fields: bytes, straight: bool, crates: Upstream) -> None:
+    crates.fault("api", faults.Garbage(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n2\r\n{}\r\n0\r\n\r\n"))
+    async with adapter(crates) as upstream:
+        with pytest.raises(Faulty, match="not HTTP"):
+            await read(await upstream.send(Ask(Host.API, "GET", "/api/v1/summary", straight=straight)))
+
+
+async def test_reads_that_pass_straight_through_have_a_cap_and_changes_have_none(crates: Upstream) -> None:
+    question = Ask(Host.API, "GET", "/api/v1/me", straight=True)
+    change = Ask(Host.API, "DELETE", "/api/v1/crates/leaf/1.0.0/yank", straight=True)
+    async with adapter(crates) as upstream:
+        held = [await upstream.send(question) for _ in range(READING)]
+        with pytest.raises(Busy) as caught:
+            await upstream.send(question)
+        assert (caught.value.status, caught.value.retry_after) == (503, 1)
+        await read(await upstream.send(change))
+        for answer in held:
+            await answer.aclose()
+        await read(await upstream.send(question))
+        crates.fault("api", faults.Reset())
+        for _ in range(READING + 1):
+            with pytest.raises(Faulty):
+                await upstream.send(question)
 
 
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nX-A:  1 \r\n\r\n"
