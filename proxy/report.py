@@ -14,10 +14,12 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 def printed(stats: Mapping[str, Any], console: Console) -> None:
     """Print `stats` as tables, the largest first."""
     served, avoided = stats["bytes"]["served"], stats["bytes"]["avoided"]
+    # A cache that was filled ahead has fetched more than it has served so far.
+    spared = f"of which {size(avoided)} were not fetched" if avoided >= 0 else f"and {size(-avoided)} more were fetched"
     total = sum(stats["requests"].values())
     console.print(
         f"Since {stats['since']}: {total:,} requests, {stats['hit_ratio']:.1%} of what can be cached answered from the"
-        f" cache.\n{size(served)} served, of which {size(avoided)} were not fetched from crates.io;"
+        f" cache.\n{size(served)} served, {spared} from crates.io;"
         f" {stats['upstream']['requests']:,} requests sent there, {stats['upstream']['avoided']:,} avoided.",
         highlight=False,
         soft_wrap=True,

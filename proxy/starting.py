@@ -7,6 +7,7 @@ from pathlib import Path
 
 from proxy import __version__, settings
 from proxy.settings import Loaded
+from proxy.tracing.wanted import Wish
 
 CONTACT_MISSING = (
     "upstream.contact is empty: crates.io asks whoever runs a tool against it for an address; "
@@ -14,7 +15,7 @@ CONTACT_MISSING = (
 )
 
 
-def in_force(loaded: Loaded, directory: Path) -> dict[str, object]:
+def in_force(loaded: Loaded, directory: Path, traces: Wish) -> dict[str, object]:
     """The settings that matter most, and whatever is not as by default; nothing secret."""
     given = loaded.settings
     shown = {key: value for key, value, _ in settings.rows(loaded)}
@@ -31,14 +32,17 @@ def in_force(loaded: Loaded, directory: Path) -> dict[str, object]:
         "read_only": given.access.read_only,
         "admin_token": "set" if given.access.admin_token else "none",
         "access_log": given.log.access,
+        "traces": "otlp" if traces.on else "none",
         "changed": ", ".join(changed) or "nothing",
     }
 
 
-def warnings(loaded: Loaded) -> Iterator[str]:
+def warnings(loaded: Loaded, traces: Wish) -> Iterator[str]:
     """What is not right, each with what to do."""
     given = loaded.settings
     yield from loaded.notes
+    if traces.problem:
+        yield traces.problem
     if not given.upstream.contact and not given.upstream.offline:
         yield CONTACT_MISSING
     everywhere = given.server.host in ("0.0.0.0", "::")

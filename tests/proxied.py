@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -41,8 +42,8 @@ class Proxied:
     """A running proxy. `client` speaks HTTP/1.1 to it and follows no redirects.
 
     `long_url`: another door to it, at which every request goes to the application. `short`: how many requests were
-    answered without it so far. `both_ways`: each of those is asked again at the other door, and has to be answered
-    the same there.
+    answered without it so far; `lookup`: what answers these, if anything does. `both_ways`: each of those is asked
+    again at the other door, and has to be answered the same there.
     """
 
     url: str
@@ -51,6 +52,7 @@ class Proxied:
     clock: ManualClock = field(default_factory=ManualClock)
     long_url: str = ""
     short: Callable[[], int] = lambda: 0
+    lookup: Callable[[], Any] = lambda: None
     both_ways: bool = True
 
     def get(self, path: str, **headers: str) -> httpx.Response:
@@ -103,7 +105,7 @@ def proxied(
         assert server.ready.wait(10), "the proxy did not start"
         with httpx.Client(timeout=20, trust_env=False) as client:
             url, long_url = (sockets.url(group[0]) for group in groups)
-            yield Proxied(url, directory, client, clock, long_url, server.short, both_ways)
+            yield Proxied(url, directory, client, clock, long_url, server.short, server.lookup, both_ways)
     finally:
         server.should_exit = True
         thread.join(15)
@@ -127,8 +129,16 @@ class Server(uvicorn.Server):
 
     def short(self) -> int:
         """How many requests were answered the short way."""
+        lookup = self.lookup()
+        if lookup is None:
+            return 0
+        counted = lookup.tallies().values()
+        return sum(tally.requests for tally in (lookup.own, *counted))
+
+    def lookup(self) -> Any | None:
+        """What answers these, if anything does."""
         shortcut = self.lifespan.state.get(SHORTCUT)
-        return sum(tally.requests for tally in shortcut.lookup.tallies.values()) if shortcut is not None else 0
+        return None if shortcut is None else shortcut.lookup
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

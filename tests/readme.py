@@ -7,6 +7,9 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
+
+from proxy.cli import main
 from proxy.metrics.table import PREFIX
 from proxy.metrics.table import TABLE as METRICS
 from proxy.rules import endpoints
@@ -28,16 +31,18 @@ def settings_table() -> str:
     """From default.toml: a key, its default, and the comment above it."""
     text = (ROOT / "config" / "default.toml").read_text()
     values = tomllib.loads(text)
-    rows, section, meaning = ["| key | default | |", "|---|---|---|"], "", ""
+    rows, section, meaning = ["| key | default | |", "|---|---|---|"], "", list[str]()
     for line in text.splitlines():
-        if line.startswith("["):
+        if not line:
+            meaning = []
+        elif line.startswith("["):
             section = line.strip("[]")
         elif line.startswith("# "):
-            meaning = line[2:]
+            meaning.append(line[2:])
         elif match := re.match(r"(\w+) = ", line):
             value = values[section][match[1]]
             shown = str(value).lower() if isinstance(value, bool) else str(value)
-            rows.append(f"| `{section}.{match[1]}` | {f'`{shown}`' if shown else ''} | {meaning} |")
+            rows.append(f"| `{section}.{match[1]}` | {f'`{shown}`' if shown else ''} | {' '.join(meaning)} |")
     return "\n".join(rows)
 
 
@@ -49,10 +54,29 @@ def metrics_table() -> str:
     return "\n".join(rows)
 
 
+def commands_table() -> str:
+    """From the command line itself: a command with its arguments, its own options, and what its help says in short."""
+    rows = ["| command | options | does |", "|---|---|---|"]
+    for name, command in main.commands.items():
+        taken, options = [name], []
+        for parameter in command.params:
+            if isinstance(parameter, click.Argument):
+                taken.append(parameter.make_metavar(click.Context(command)).replace("|", "\\|"))
+            elif parameter.opts[0] != "--config":
+                options.append(f"`{parameter.opts[0]}`")
+        rows.append(f"| `{' '.join(taken)}` | {' '.join(options)} | {command.get_short_help_str(100)} |")
+    return "\n".join(rows)
+
+
 def written(text: str) -> str:
     """The README with its tables made anew."""
-    tables = (("endpoints", endpoints_table()), ("settings", settings_table()), ("metrics", metrics_table()))
-    for name, table in tables:
+    tables = {
+        "endpoints": endpoints_table(),
+        "settings": settings_table(),
+        "commands": commands_table(),
+        "metrics": metrics_table(),
+    }
+    for name, table in tables.items():
         start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(start)
         text = f"{before}{start}{table}\n{end}{rest.partition(end)[2]}"

@@ -17,8 +17,8 @@ def test_a_line_tells_rate_and_time_left_and_comes_only_now_and_then(capsys: pyt
         progress.tell(failed=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "warming: 5 of 40, 5.0 MB (1.0 MB/s), about 35 s left",
-        "warming: 10 of 40, 10.0 MB (1.0 MB/s), about 30 s left",
+        "warming: 5 of 40, 4.8 MiB (976.6 KiB/s), about 35 s left",
+        "warming: 10 of 40, 9.5 MiB (976.6 KiB/s), about 30 s left",
     ]
 
 
@@ -27,4 +27,4 @@ def test_failures_are_counted_and_an_unknown_end_is_not_guessed(capsys: pytest.C
     with Told("importing", None, clock) as progress:
         clock.now += PLAIN_EVERY
         progress.tell(size=500, failed=True)
-    assert capsys.readouterr().err == "importing: 1, 500 bytes (100 bytes/s), 1 failed\n"
+    assert capsys.readouterr().err == "importing: 1, 500 B (100 B/s), 1 failed\n"

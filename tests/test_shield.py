@@ -16,12 +16,13 @@ from proxy.errors import Busy, Down, Faulty, Late, Throttled
 from proxy.fleet.bookings import Bookings
 from proxy.fleet.local import LocalFleet
 from proxy.model import Head, Headers, Host, State
-from proxy.rules.breaker import FAILURES
+from proxy.rules.breaker import FAILURES, PAUSE
 from proxy.rules.bucket import Limits, Urgency
-from proxy.rules.holds import BLOCK, POLICY, Why
+from proxy.rules.holds import BLOCK, POLICY, PROBE, Why
 from proxy.upstream.base import THROTTLED, Ask, Need
 from proxy.upstream.peeked import ENOUGH
 from proxy.upstream.shield import Shield
+from tests import virtual_time
 
 pytestmark = pytest.mark.anyio
 
@@ -221,6 +222,35 @@ async def test_a_host_that_wants_to_be_left_alone_is(
     assert len(shouts) == (why is Why.BLOCKED)
 
 
+@pytest.mark.parametrize("over", [True, False], ids=["over", "not over"])
+def test_after_a_block_one_request_finds_out_whether_it_is_over(over: bool, tmp_path: Path) -> None:
+    upstream = Scripted(refusal(403, BLOCKED), Said(200) if over else refusal(403, BLOCKED), Said(200))
+    limits = Limits(rate=100.0, burst=50, window=100_000, max_wait=0.1)
+
+    async def main() -> None:
+        async with shielded(upstream, tmp_path, limits) as one, shielded(upstream, tmp_path, limits) as another:
+
+            async def crowd() -> list[object]:
+                reads = [each.send(read(target=str(number))) for number in range(8) for each in (one, another)]
+                answers = await asyncio.gather(*reads, return_exceptions=True)
+                return [each for each in answers if not isinstance(each, Throttled)]
+
+            await one.send(read())
+            assert await crowd() == []
+            await asyncio.sleep(POLICY + 1)
+            # Two members may find at the same moment that it is time; neither lets more than one go.
+            found = len(await crowd())
+            assert 1 <= found <= 2
+            (line,) = [each for each in await asyncio.gather(*one.checks()) if each.name == "upstream api"]
+            assert "BLOCKED by crates.io" in line.detail and ("finding out" in line.detail) is over
+            assert await crowd() == [], "nobody goes before it is known"
+            await asyncio.sleep(PROBE + 1)
+            assert len(await crowd()) == (16 if over else 0)
+
+    with virtual_time.running() as runner:
+        runner.run(main())
+
+
 async def test_a_hold_ends_by_itself_and_those_who_wait_meanwhile_are_refused(tmp_path: Path) -> None:
     upstream = Scripted(refusal(429, "", retry_after="1"), Said(200))
     async with shielded(upstream, tmp_path, Limits(rate=5.0, burst=1, window=100_000, max_wait=5.0)) as shield:
@@ -294,6 +324,34 @@ async def test_a_host_that_fails_again_and_again_is_left_alone_and_the_others_ar
         await shield.send(read(Host.INDEX))
 
 
+def test_a_host_that_begins_its_answers_and_ends_none_is_left_alone_until_it_ends_one(tmp_path: Path) -> None:
+    stalled = Said(200, b"the beginning", Late("stalled"))
+    upstream = Scripted(*[stalled] * (FAILURES + 1), Said(200, b"whole"))
+
+    async def main() -> None:
+        async with shielded(upstream, tmp_path) as shield:
+
+            async def whole() -> bytes:
+                answer = await shield.send(read(Host.STATIC))
+                return b"".join([piece async for piece in answer.body()])
+
+            for _ in range(FAILURES):
+                with pytest.raises(Late):
+                    await whole()
+            for probe in (1, 2):
+                with pytest.raises(Down):
+                    await whole()
+                await asyncio.sleep(PAUSE)
+                if probe == 1:
+                    with pytest.raises(Late):  # its head says nothing
+                        await whole()
+            assert [await whole() for _ in range(3)] == [b"whole"] * 3
+
+    with virtual_time.running() as runner:
+        runner.run(main())
+    assert len(upstream.asked) == FAILURES + 4
+
+
 async def test_one_page_that_fails_is_not_a_host_that_fails(tmp_path: Path) -> None:
     upstream = Scripted(Said(500))
     async with shielded(upstream, tmp_path) as shield:
@@ -310,7 +368,7 @@ async def test_a_failing_server_is_asked_once_more_where_somebody_waits(tmp_path
     first, second = Said(502), Said(200)
     upstream = Scripted(first, second)
     async with shielded(upstream, tmp_path) as shield:
-        assert (await shield.send(read())) is second
+        assert (await shield.send(read())).head is second.head
         assert first.closed
         assert (await shield.standing()).recent == 2, "out of the same budget"
 

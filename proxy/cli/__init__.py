@@ -9,7 +9,14 @@ from proxy import __version__
 from proxy.cli import keeping, offline, serving, setting_up
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class InOrder(click.Group):
+    """Commands as they are listed below: what everybody needs first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="crates-proxy")
 def main() -> None:
     """A caching reverse proxy and mirror for crates.io.

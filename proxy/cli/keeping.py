@@ -10,10 +10,10 @@ from proxy.cli import running
 from proxy.cli.running import with_config, with_json
 from proxy.model import Selection
 from proxy.rules import names
-from proxy.rules.endpoints import BY_NAME
+from proxy.rules.endpoints import STORED
 
 
-@click.command()
+@click.command(short_help="Delete what is stored, or have it revalidated.")
 @with_config
 @click.option("--crate", metavar="NAME", help="Everything about this crate.")
 @click.option(
@@ -43,8 +43,8 @@ def purge(
         raise click.UsageError("name what to purge: one of --crate NAME, --endpoint NAME and --all")
     if crate is not None and not names.is_name(crate):
         raise click.BadParameter(f"`{crate}` is no name of a crate", param_hint="--crate")
-    if endpoint is not None and endpoint not in BY_NAME:
-        raise click.BadParameter(f"`{endpoint}` is none of {', '.join(BY_NAME)}", param_hint="--endpoint")
+    if endpoint is not None and endpoint not in STORED:
+        raise click.BadParameter(f"`{endpoint}` is none of {', '.join(STORED)}", param_hint="--endpoint")
     selection = Selection(crate=names.folded(crate) if crate else None, endpoint=endpoint)
     loaded = running.loaded(config, {})
     work = keeping.purge(loaded.settings, running.directory(loaded), selection, soft=soft)
@@ -52,7 +52,7 @@ def purge(
     running.printed({"purged": purged}) if as_json else click.echo(purged)
 
 
-@click.command()
+@click.command(short_help="Read all that is stored, set aside what is damaged.")
 @with_config
 @with_json("what was found")
 def verify(config: Path | None, as_json: bool) -> None:
@@ -79,7 +79,7 @@ def verify(config: Path | None, as_json: bool) -> None:
     running.ended(not verified.corrupt and not verified.unreadable)
 
 
-@click.command()
+@click.command(short_help="Trim the cache to cache.max_size now.")
 @with_config
 @with_json("what was freed")
 def gc(config: Path | None, as_json: bool) -> None:
@@ -105,7 +105,7 @@ def gc(config: Path | None, as_json: bool) -> None:
     running.ended(not reclaimed.problems)
 
 
-@click.command()
+@click.command(short_help="Print what the cache has saved, and what it holds.")
 @with_config
 @with_json("all figures, as /-/stats does,")
 def stats(config: Path | None, as_json: bool) -> None:

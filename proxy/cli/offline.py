@@ -11,7 +11,7 @@ from proxy.cli import running
 from proxy.cli.running import with_config, with_json
 
 
-@click.command()
+@click.command(short_help="Fetch index files and tarballs that are not there yet.")
 @with_config
 @click.argument("what", nargs=-1, required=True, metavar="LOCKFILE|NAME[@VERSION] ...", shell_complete=running.files)
 @with_json("what came of it")
@@ -36,7 +36,7 @@ def warm(config: Path | None, what: tuple[str, ...], as_json: bool) -> None:
     running.ended(running.run(work))
 
 
-@click.command()
+@click.command(short_help="Would lock files build from the cache alone?")
 @with_config
 @click.argument("lockfiles", nargs=-1, required=True, metavar="LOCKFILE ...", shell_complete=running.files)
 @with_json("what is missing")
@@ -57,7 +57,7 @@ def check(config: Path | None, lockfiles: tuple[str, ...], as_json: bool) -> Non
     running.ended(running.run(work))
 
 
-@click.command()
+@click.command(short_help="Write the cache, or what lock files need, to an archive.")
 @with_config
 @click.argument("file", shell_complete=running.files)
 @click.argument("lockfiles", nargs=-1, metavar="[LOCKFILE ...]", shell_complete=running.files)
@@ -91,7 +91,7 @@ def export(config: Path | None, file: str, lockfiles: tuple[str, ...], as_json: 
     running.ended(not exported.left_out)
 
 
-@click.command(name="import")
+@click.command(name="import", short_help="Put an archive into the cache, each file checked.")
 @with_config
 @click.argument("file", shell_complete=running.files)
 @with_json("what came of it")

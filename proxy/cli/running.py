@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 
 from proxy import logs, settings
 from proxy.errors import Error, Refused, SettingsError
-from proxy.rules.endpoints import BY_NAME, TIMED
+from proxy.rules.endpoints import STORED, TIMED
 from proxy.settings import Loaded
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ def files(context: click.Context, parameter: click.Parameter, incomplete: str) -
 
 def endpoints(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The names of endpoints that may have something stored."""
-    return [CompletionItem(name) for name in BY_NAME if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in STORED if name.startswith(incomplete)]
 
 
 def loaded(config: Path | None, given: dict[str, Any]) -> Loaded:

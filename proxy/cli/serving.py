@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from proxy.cli import running
 from proxy.cli.running import with_config
 from proxy.errors import Error, SettingsError
 from proxy.rules.clients import Networks
+from proxy.tracing import wanted
 
 log = logging.getLogger("proxy")
 
 
-@click.command()
+@click.command(short_help="Run the server.")
 @with_config
 @click.option("--host", metavar="ADDRESS", help="server.host: where to listen.")
 @click.option("--port", metavar="NUMBER", help="server.port: 0 picks a free one.")
@@ -43,8 +45,9 @@ def serve(config: Path | None, host: str | None, port: str | None, workers: str 
     server = loaded.settings.server
     logs.configure(level=loaded.settings.log.level, json_lines=loaded.settings.log.format == "json")
     directory = running.directory(loaded)
-    log.info("crates-proxy starts", extra={"event": starting.in_force(loaded, directory)})
-    for warning in starting.warnings(loaded):
+    traces = wanted.wish(os.environ, wanted.installed())
+    log.info("crates-proxy starts", extra={"event": starting.in_force(loaded, directory, traces)})
+    for warning in starting.warnings(loaded, traces):
         log.warning("%s", warning)
     try:
         if server.socket:

@@ -16,7 +16,7 @@ from proxy.rules import cargo_lines
 from proxy.rules.endpoints import TIMED
 
 
-@click.command()
+@click.command(short_help="Print the settings in force, and where each came from.")
 @with_config
 @click.option("--check", is_flag=True, help="Print no settings; exit 2 where something is wrong.")
 @with_json("the settings, or what is wrong with them,")
@@ -45,7 +45,7 @@ def config(config: Path | None, check: bool, as_json: bool) -> None:
         click.echo(settings.render(found), nl=False)
 
 
-@click.command()
+@click.command(short_help="Print the lines for cargo, or write them where it looks.")
 @with_config
 @click.option("--write", is_flag=True, help="Write them into $CARGO_HOME/config.toml instead.")
 def setup(config: Path | None, write: bool) -> None:
@@ -73,7 +73,7 @@ def setup(config: Path | None, write: bool) -> None:
         click.echo(cargo_lines.lines(index), nl=False)
 
 
-@click.command()
+@click.command(short_help="Print the script with which a shell completes all this.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
@@ -90,7 +90,7 @@ def completion(context: click.Context, shell: str) -> None:
     click.echo(made(root, {}, "crates-proxy", "_CRATES_PROXY_COMPLETE").source())
 
 
-@click.command()
+@click.command(short_help="Find out why something does not work, and what to do.")
 @with_config
 @click.option("--url", metavar="URL", help="Look only at how cargo on this machine reaches the proxy at URL.")
 @with_json("what was found")
@@ -110,6 +110,8 @@ def doctor(config: Path | None, url: str | None, as_json: bool) -> None:
     from proxy.commands import diagnosis
     from proxy.commands import setup as setting_up
 
+    if url and not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"`{url}` does not begin with http:// or https://", param_hint="--url")
     loaded = running.loaded(config, {})
     base = url.rstrip("/") if url else setting_up.base(loaded.settings)
     around = doctors.Surroundings(os.environ, Path.cwd(), base)

@@ -10,9 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rich.filesize import decimal
-
-from proxy import wiring
+from proxy import report, wiring
 from proxy.commands import reached
 from proxy.commands.offline import Needs
 from proxy.commands.progress import Told
@@ -93,7 +91,7 @@ def say_exported(exported: Exported, file: str, size: int) -> None:
     if exported.unknown:
         print(f"left out: {exported.unknown} tarballs that no stored index file knows", file=sys.stderr)
     print(
-        f"{file}: {exported.copies} index files and answers, {exported.tarballs} tarballs; {decimal(size)}",
+        f"{file}: {exported.copies} index files and answers, {exported.tarballs} tarballs; {report.size(size)}",
         file=sys.stderr,
     )
     if exported.left_out:
@@ -108,7 +106,7 @@ def say_imported(imported: Imported, file: str) -> None:
         file=sys.stderr,
     )
     if imported.evicted:
-        print(f"{decimal(imported.evicted)} had to make room: cache.max_size is too small for all", file=sys.stderr)
+        print(f"{report.size(imported.evicted)} had to make room: cache.max_size is too small for all", file=sys.stderr)
     if imported.broken:
         print(f"{file}: {imported.broken}; what was stored was right and stays", file=sys.stderr)
 

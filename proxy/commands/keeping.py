@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.filesize import decimal
-
-from proxy import wiring
+from proxy import report, wiring
 from proxy.commands import reached
 from proxy.commands.progress import Told
 from proxy.engine.verifying import Verified
@@ -73,7 +71,7 @@ def say_verified(verified: Verified, directory: Path) -> None:
         print(f"{each.file.name}: {each.reason} (sha256 {each.file.sha256}); set aside", file=sys.stderr)
     for key in verified.unreadable:
         print(f"{key}: it cannot be read; dropped", file=sys.stderr)
-    said = f"{verified.tarballs} tarballs ({decimal(verified.bytes)}), {verified.entries} index files and answers"
+    said = f"{verified.tarballs} tarballs ({report.size(verified.bytes)}), {verified.entries} index files and answers"
     if not verified.corrupt and not verified.unreadable:
         print(f"all right: {said}")
         return
@@ -109,10 +107,10 @@ def say_reclaimed(reclaimed: Reclaimed) -> None:
         *((f"{name} not used for longest", freed) for name, freed in reclaimed.evicted.items()),
     ):
         if freed.files:
-            print(f"freed {decimal(freed.bytes)}: {freed.files} {what}")
+            print(f"freed {report.size(freed.bytes)}: {freed.files} {what}")
     print(
-        f"{decimal(reclaimed.stored)} are stored, of {decimal(reclaimed.max_size)} (cache.max_size);"
-        f" {decimal(reclaimed.free)} of the disk are free"
+        f"{report.size(reclaimed.stored)} are stored, of {report.size(reclaimed.max_size)} (cache.max_size);"
+        f" {report.size(reclaimed.free)} of the disk are free"
     )
     for problem in reclaimed.problems:
         print(problem, file=sys.stderr)

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from rich.filesize import decimal
-
-from proxy import wiring
+from proxy import report, wiring
 from proxy.commands.progress import Told
 from proxy.engine.inventory import Lack, Wanted, named
 from proxy.engine.warming import Warmed
@@ -61,7 +59,7 @@ async def warm(settings: Settings, directory: Path, needs: Needs, *, as_json: bo
         failures = [each for each in ended if each.failure is not None] + await proxy.ready.warming.evicted(ended)
     fetched = [each for each in ended if each.fetched]
     size = sum(each.fetched for each in fetched)
-    before = sum(not each.asked for each in ended)
+    before = sum(each.failure is None and not each.fetched for each in ended)
     if as_json:
         told = {"ok": not failures, "wanted": total, "fetched": len(fetched), "bytes": size, "before": before}
         print(json.dumps({**told, "failures": [_failure(each) for each in failures]}, indent=2))
@@ -69,7 +67,7 @@ async def warm(settings: Settings, directory: Path, needs: Needs, *, as_json: bo
     say_elsewhere(needs)
     _say_failures(failures)
     print(
-        f"{total - len(failures)} of {total} are there: {decimal(size)} fetched"
+        f"{total - len(failures)} of {total} are there: {report.size(size)} fetched"
         f" for {len(fetched)}, {before} were there before",
         file=sys.stderr,
     )

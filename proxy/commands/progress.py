@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from proxy import report
 
 PLAIN_EVERY = 5.0
 """Seconds between two lines where there is no terminal."""
@@ -51,7 +52,7 @@ class Told:
         self._bytes += size
         self._failed += failed
         now = self._clock()
-        self._bar.update(self._task, advance=1, told=f"{decimal(self._bytes)}, {decimal(self._rate(now))}/s")
+        self._bar.update(self._task, advance=1, told=f"{report.size(self._bytes)}, {report.size(self._rate(now))}/s")
         if self._plain and now - self._said >= PLAIN_EVERY:
             self._said = now
             print(self._line(now), file=sys.stderr, flush=True)
@@ -59,7 +60,7 @@ class Told:
     def _line(self, now: float) -> str:
         """What is told where there is no terminal."""
         of = "" if self._total is None else f" of {self._total}"
-        line = f"{self._doing}: {self._done}{of}, {decimal(self._bytes)} ({decimal(self._rate(now))}/s)"
+        line = f"{self._doing}: {self._done}{of}, {report.size(self._bytes)} ({report.size(self._rate(now))}/s)"
         if self._failed:
             line += f", {self._failed} failed"
         if self._total is not None:

@@ -16,6 +16,7 @@ from proxy.doctor import cache, cargo, hosts, redis, server, usual
 from proxy.errors import Error
 from proxy.rules.findings import Finding, Grade, fail
 from proxy.settings import Loaded, Settings
+from proxy.tracing import wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ async def findings(loaded: Loaded, directory: Path, around: Surroundings) -> Asy
     settings = loaded.settings
     in_cache = await cache.findings(settings, directory)
     room = shutil.disk_usage(cache.existing(directory)).total
-    for finding in (*usual.findings(loaded, os.cpu_count() or 1, room), *in_cache):
+    traces = wanted.wish(around.environ, wanted.installed())
+    for finding in (*usual.findings(loaded, traces, os.cpu_count() or 1, room), *in_cache):
         yield finding
     if settings.redis.url:
         for finding in await redis.findings(settings.redis.url):

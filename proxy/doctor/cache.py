@@ -9,8 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.filesize import decimal
-
+from proxy import report
 from proxy.rules.findings import Finding, fail, ok, warn
 from proxy.settings import Settings
 
@@ -59,12 +58,12 @@ def _room(settings: Settings, there: Path) -> Iterator[Finding]:
     room = os.statvfs(there)
     free, limit = room.f_bavail * room.f_frsize, settings.cache.min_free
     if free < limit:
-        detail = f"{decimal(free)} are free, less than cache.min_free = {decimal(limit)}: tarballs are not stored"
+        detail = f"{report.size(free)} are free, less than cache.min_free ({report.size(limit)}): no tarball is stored"
         yield fail("disk", detail, "make room: `crates-proxy gc`, a smaller cache.max_size, or a larger disk")
     elif room.f_files and room.f_favail < room.f_files // 100:
         yield warn("disk", f"{room.f_favail} inodes of {room.f_files} are free", "make room for files")
     else:
-        yield ok("disk", f"{decimal(free)} are free")
+        yield ok("disk", f"{report.size(free)} are free")
 
 
 def _file_system(path: Path) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.filesize import decimal
-
+from proxy import report
 from proxy.errors import Error
 from proxy.rules.findings import Finding, fail, ok, warn
 from proxy.stores import redis_facts
@@ -30,7 +29,7 @@ def _judged(facts: Facts) -> Iterator[Finding]:
         yield warn("redis", answered, "put it nearer: its answers are waited for")
     else:
         yield ok("redis", answered)
-    used = f"{decimal(facts.used_bytes)} used of {decimal(facts.max_bytes) if facts.max_bytes else 'no limit'}"
+    used = f"{report.size(facts.used_bytes)} used of {report.size(facts.max_bytes) if facts.max_bytes else 'no limit'}"
     told = f"maxmemory-policy {facts.policy}, {used}, {facts.evicted} keys evicted so far"
     if not facts.max_bytes:
         yield warn("redis memory", told, "set maxmemory: else it grows until the machine has no more")

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from proxy import starting
 from proxy.rules.findings import Finding, ok, warn
 from proxy.settings import Loaded
+from proxy.tracing.wanted import Wish
 
 
-def findings(loaded: Loaded, cores: int, disk: int) -> list[Finding]:
+def findings(loaded: Loaded, traces: Wish, cores: int, disk: int) -> list[Finding]:
     """`disk`: bytes of the disk that `cache.dir` is on."""
-    found = [*_wrong(loaded, cores, disk)]
+    found = [*_wrong(loaded, traces, cores, disk)]
     return found or [ok("settings", "nothing unusual")]
 
 
-def _wrong(loaded: Loaded, cores: int, disk: int) -> Iterator[Finding]:
+def _wrong(loaded: Loaded, traces: Wish, cores: int, disk: int) -> Iterator[Finding]:
     given = loaded.settings
-    for warning in starting.warnings(loaded):
+    for warning in starting.warnings(loaded, traces):
         detail, _, todo = warning.partition("; ")
         yield warn("settings", detail, todo)
     if given.server.workers > cores:

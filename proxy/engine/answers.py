@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from proxy.engine import exchange
-from proxy.engine.copies import Copies, Hot
+from proxy.engine.copies import Copies
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
 from proxy.engine.renewing import Renewing
 from proxy.errors import Declined, Down, Error, Late, Offline, Refused, Throttled, UpstreamError
@@ -24,6 +24,8 @@ from proxy.rules.keys import Read
 from proxy.stores.base import Observer
 from proxy.upstream.base import THROTTLED, Need, Upstream
 
+UNREACHED = 60.0
+"""Seconds between two attempts at a host that cannot be reached, where nobody waits for them."""
 UNAVAILABLE = "only-if-cached was asked for, and there is no copy that may be served"
 """RFC 9111 section 5.2.1.7: such a request is never the cause of one upstream."""
 
@@ -43,10 +45,13 @@ class Answers:
         stale_after: float,
         offline: bool = False,
         put_off: Callable[[Read], None] = lambda read: None,
+        overdue: Callable[[Read], None] = lambda read: None,
     ) -> None:
         """`stale_after`: seconds that upstream may take to begin an answer where there is a copy to serve instead.
-        `put_off` is told of reads that got a copy because the API may not be asked now."""
+        `put_off` is told of reads that got a copy because upstream may not be asked now or fails, `overdue` of those
+        whose copy is as it should be, as the index says, but for what the index does not show."""
         self._copies = copies
+        self.hot = copies.hot
         self._upstream = upstream
         self._fleet = fleet
         self._renewing = renewing
@@ -55,14 +60,10 @@ class Answers:
         self._stale_after = stale_after
         self._offline = offline
         self._put_off = put_off
+        self._overdue = overdue
         self._flights: Flights[Outcome] = Flights()
         self._needs: dict[str, Need] = {}  # of the flights under way
         self._begun: set[str] = set()  # keys that upstream has begun to answer
-
-    def at_hand(self, key: str, now: float) -> Hot | None:
-        """What answers a read that has no wishes of its own: there is nothing to wait for and nothing to decide."""
-        hot = self._copies.hot(key)
-        return hot if hot is not None and hot.fresh(now) else None
 
     async def get(self, read: Read, *, patient: bool = False) -> Outcome:
         """Answer a read: from memory, from a store, or by one request upstream for all who ask meanwhile.
@@ -71,8 +72,8 @@ class Answers:
         `Faulty`, `Late`, `Throttled` or `Offline` where there is nothing to serve.
         """
         now = self._clock()
-        hot = self.at_hand(read.key, now)
-        if hot is not None and not _forced(read, hot.entry, now):
+        hot = self.hot(read.key)
+        if hot is not None and hot.fresh(now) and not _forced(read, hot.entry, now):
             return hot.hit(now)
         entry, mark = await self._copies.stored(read)
         now = self._clock()
@@ -91,16 +92,16 @@ class Answers:
                 return await self._join(read, None if patient else entry)
         assert_never(decision)
 
-    async def refresh(self, read: Read) -> float:
-        """Have the API's own answer anew where a slot of the budget is free, like a refresh behind an answer that was
-        given; nothing where it is fresh. What fails is told to who joins, not here.
+    async def refresh(self, read: Read, *, anew: bool = False) -> float:
+        """Have a stale answer anew where a slot of the budget is free, like a refresh behind an answer that was given;
+        with `anew` the API's own, where only the index has vouched for it too long. What fails is told to who joins.
 
         Returns 0, or where nothing could be sent the seconds after which it is worth another attempt.
         """
         while (other := self._flights.under_way(read.key)) is not None:
             await asyncio.wait({other})  # what it brings is found then, and what it was refused tells nothing here
         need = self._needed(read.key, Urgency.REFRESH)
-        await asyncio.wait({self._flights.start(read.key, lambda: self._load(read, anew=True))})
+        await asyncio.wait({self._flights.start(read.key, lambda: self._load(read, anew=anew))})
         return need.refused
 
     @property
@@ -192,11 +193,11 @@ class Answers:
         except (UpstreamError, Offline, Throttled) as error:
             if isinstance(error, UpstreamError) and not isinstance(error, Down):
                 self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name} {read.tag}: {error.detail}")
-            if isinstance(error, Throttled | Down):
-                need.refused = float(error.retry_after or 1)
-                if look.overdue is not None:
-                    self._put_off(read)
-                    return await self._vouched(read, look.overdue, forwarded)
+            if isinstance(error, Throttled | Down) and look.overdue is not None:
+                need.refused = _again(error) if anew else 0.0
+                self._overdue(read)
+                return await self._vouched(read, look.overdue, forwarded)
+            need.refused = _again(error)
             entry, mark = await self._copies.stored(read)
             return self._fallback(read, entry, mark, error)
 
@@ -254,8 +255,8 @@ class Answers:
             raise error
         if isinstance(error, Offline):
             return self._stale(read, entry, mark, now, detail="offline")
+        self._put_off(read)
         if isinstance(error, Throttled):
-            self._put_off(read)
             return self._stale(read, entry, mark, now, detail=THROTTLED)
         limited = isinstance(error, Declined) and error.status == 429
         if not limited and not freshness.may_serve_on_error(entry, read.policy, now, mark.changed):
@@ -269,3 +270,10 @@ class Answers:
 
 def _forced(read: Read, entry: Entry, now: float) -> bool:
     return read.no_cache and freshness.insisted(entry, now)
+
+
+def _again(error: Error) -> float:
+    """Seconds after which it is worth another attempt at the same; 0 where upstream has had its say."""
+    if isinstance(error, Throttled):
+        return float(error.retry_after or 1)
+    return UNREACHED if isinstance(error, UpstreamError) and error.unsent else 0.0

@@ -7,17 +7,22 @@ memory tier, and so is everything when the fleet is lost. It knows no index and 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.model import Crate
 from proxy.rules import names
 from proxy.rules.digest import Digest
-from proxy.stores.base import Blob, BlobStore
+from proxy.stores.base import MAPPED, Blob, BlobStore
 from proxy.stores.memory import Memory
 
 LARGEST = 256 * 1024
 """Bytes of a tarball that is held in memory: nine in ten are smaller."""
 OPEN = 128
-"""Larger ones that are held open, which the usual limit of 1024 files a process leaves room for."""
+"""Larger ones that are held open at most, which the usual limit of 1024 files a process leaves room for, though one
+that is mapped counts twice."""
+OPEN_BYTES = 64 * 1024 * 1024
+"""What of them is mapped at most. It is the page cache's, and all workers', but is told as memory of each."""
+_OPEN_LEAST = OPEN_BYTES // OPEN
 _OVERHEAD = 2048  # bytes that one in memory costs beside its content, measured roughly
 
 
@@ -28,7 +33,7 @@ class Held:
     sha256: str
     data: bytes
     stored: float
-    prepared: dict[object, object] = field(default_factory=dict, compare=False, repr=False)
+    prepared: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -37,11 +42,26 @@ class Held:
     async def read(self, offset: int, size: int) -> bytes:
         return self.data[offset : offset + size]
 
+    def mapped(self) -> memoryview:
+        return memoryview(self.data)
+
     def again(self) -> Held:
         return self
 
+    def sound(self) -> bool:
+        return True
+
     def close(self) -> None:
         pass
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file that is held open. `prepared` as with `Held`."""
+
+    sha256: str
+    blob: Blob
+    prepared: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 def key(crate: Crate, sha256: str) -> str:
@@ -49,32 +69,38 @@ def key(crate: Crate, sha256: str) -> str:
 
 
 class AtHand:
-    """`small` and `files` are memory tiers, the second counted in files; both have to hear what is purged."""
+    """`small` and `files` are memory tiers; both have to hear what is purged."""
 
-    def __init__(self, *, blobs: BlobStore, small: Memory[Held], files: Memory[Blob]) -> None:
+    def __init__(self, *, blobs: BlobStore, small: Memory[Held], files: Memory[Opened]) -> None:
         self._blobs = blobs
         self._small = small
         self._files = files
 
-    def held(self, key: str) -> Held | None:
-        """The file in memory, counted as used."""
-        held = self._small.get(key)
-        if held is not None:
-            self._blobs.used(held.sha256)
-        return held
+    def kept(self, key: str) -> Held | Opened | None:
+        """What is at hand. Whoever answers with it says that it is `used`, now and then."""
+        return self._small.get(key) or self._files.get(key)
 
-    def opened(self, key: str) -> Blob | None:
-        """The file that is held open, counted as used."""
-        kept = self._files.get(key)
+    def used(self, sha256: str) -> None:
+        self._blobs.used(sha256)
+
+    def again(self, key: str) -> Blob | None:
+        """The file at hand, for one more reader and counted as used."""
+        kept = self.kept(key)
         if kept is None:
             return None
-        self._blobs.used(key.rpartition(" ")[2])
-        return kept.again()
+        if isinstance(kept, Held):
+            self.used(kept.sha256)
+            return kept
+        if not kept.blob.sound():
+            self._files.delete(key)
+            return None
+        self.used(kept.sha256)
+        return kept.blob.again()
 
     async def open(self, crate: Crate, sha256: str) -> Blob | None:
         """As `BlobStore.open`."""
         name = key(crate, sha256)
-        at_hand = self.held(name) or self.opened(name)
+        at_hand = self.again(name)
         if at_hand is not None:
             return at_hand
         purges = self._small.purges
@@ -84,7 +110,8 @@ class AtHand:
         tag = names.folded(crate.name)
         if blob.size > LARGEST:
             if self._small.purges == purges:
-                self._files.put(name, blob.again(), size=1, tag=tag)
+                size = blob.size if blob.size <= MAPPED else 0
+                self._files.put(name, Opened(sha256, blob.again()), size=max(size, _OPEN_LEAST), tag=tag)
             return blob
         found = await _whole(blob, sha256)
         if found is None:

@@ -18,6 +18,9 @@ from proxy.stores.base import Store
 
 _KEY = "key/"
 _REMEMBERED = 50_000  # marks held in memory; more than the versions that crates.io sees in a month
+_AT_ONCE = 64  # marks read side by side
+_NONE = Mark()
+_KINDS = _CHANGED, _PURGED = "changed", "purged"
 
 
 class Forgetful(Protocol):
@@ -36,6 +39,9 @@ class Changes:
         self._keep = keep
         self._tiers = tiers
         self._known: dict[str, Mark] = {}
+        self._every = False  # all marks of the store are among the known
+        self._unread = asyncio.Event()
+        self._unread.set()
 
     async def of(self, read: Read) -> Mark:
         """The newest marks that cover this read."""
@@ -43,19 +49,35 @@ class Changes:
         if read.tag:
             scopes.append(f"crate/{read.tag}")
         # What is known now may be forgotten while the rest is read.
-        mark = Mark()
-        for scope in scopes:
-            mark = mark.merged(self._known.get(scope, Mark()))
-        unknown = [scope for scope in scopes if scope not in self._known]
+        mark = self._among_known(scopes)
+        unknown = [] if self._every else [scope for scope in scopes if scope not in self._known]
         if unknown:
-            for scope, stored in zip(unknown, await asyncio.gather(*map(self._stored, unknown)), strict=True):
+            for scope, stored in zip(unknown, await self._stored(unknown), strict=True):
                 self._learn(scope, stored)
                 mark = mark.merged(stored)
         # And some was announced meanwhile. What became of a single key is told to those who run; whoever starts later
         # finds it deleted.
-        for scope in (*scopes, _KEY + read.key):
-            mark = mark.merged(self._known.get(scope, Mark()))
-        return mark
+        return mark.merged(self._among_known([*scopes, _KEY + read.key]))
+
+    async def read_ahead(self) -> None:
+        """From now on have all marks in memory, as far as there is room, so that none is looked for at a read that it
+        does not concern. To be called where this member hears what is announced; runs until it is cancelled."""
+        while True:
+            await self._unread.wait()
+            self._unread.clear()
+            found: dict[str, None] = {}
+            async for key in self._store.keys():
+                kind, _, scope = key.partition(" ")
+                if kind in _KINDS:
+                    found[scope] = None
+                if len(found) > _REMEMBERED:
+                    break
+            scopes = list(found)
+            for start in range(0, len(scopes), _AT_ONCE):
+                some = scopes[start : start + _AT_ONCE]
+                for scope, stored in zip(some, await self._stored(some), strict=True):
+                    self._learn(scope, stored)
+            self._every = not self._unread.is_set() and len(self._known) < _REMEMBERED
 
     def hear(self, invalidation: Invalidation) -> None:
         """From now on this member knows."""
@@ -66,27 +88,37 @@ class Changes:
     def forget(self) -> None:
         """The fleet was lost: announcements may have been missed, so nothing in memory can be trusted."""
         self._known.clear()
+        self._every = False
+        self._unread.set()
         for tier in self._tiers:
             tier.clear()
 
     async def record(self, invalidation: Invalidation) -> None:
         """Write a mark down for those who start later."""
-        kind = "changed" if invalidation.soft else "purged"
+        kind = _CHANGED if invalidation.soft else _PURGED
         key = f"{kind} {_scope(invalidation.selection)}"
         await self._store.put(key, codec.encoded_time(invalidation.at), tag="", keep=self._keep)
 
-    async def _stored(self, scope: str) -> Mark:
-        changed, purged = await asyncio.gather(*(self._time(f"{kind} {scope}") for kind in ("changed", "purged")))
-        return Mark(changed, purged)
+    def _among_known(self, scopes: Sequence[str]) -> Mark:
+        mark = _NONE
+        for scope in scopes:
+            if (known := self._known.get(scope)) is not None:
+                mark = known if mark is _NONE else mark.merged(known)
+        return mark
+
+    async def _stored(self, scopes: Sequence[str]) -> list[Mark]:
+        times = await asyncio.gather(*(self._time(f"{kind} {scope}") for scope in scopes for kind in _KINDS))
+        return [Mark(*pair) for pair in zip(times[::2], times[1::2], strict=True)]
 
     async def _time(self, key: str) -> float:
         value = await self._store.get(key)
         return -math.inf if value is None else codec.decoded_time(value)
 
     def _learn(self, scope: str, mark: Mark) -> None:
-        self._known[scope] = self._known.pop(scope, Mark()).merged(mark)
+        self._known[scope] = self._known.pop(scope, _NONE).merged(mark)
         if len(self._known) > _REMEMBERED:
             del self._known[next(iter(self._known))]
+            self._every = False
 
 
 def _scope(selection: Selection) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.engine.changes import Changes
 from proxy.model import Entry, Mark, Outcome, Verdict
@@ -29,7 +30,7 @@ class Hot:
 
     entry: Entry
     fresh_until: float
-    prepared: dict[object, object] = field(default_factory=dict, compare=False, repr=False)
+    prepared: dict[object, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def fresh(self, now: float) -> bool:
         """A clock that went backwards makes nothing fresh for longer."""
@@ -60,6 +61,7 @@ class Copies:
         self._changes = changes
 
     def hot(self, key: str) -> Hot | None:
+        """What is in memory, fresh or not."""
         return self._memory.get(key) or self._negatives.get(key)
 
     async def stored(self, read: Read) -> tuple[Entry | None, Mark]:

@@ -1,8 +1,8 @@
 """Makes good on reads that were put off: what got a copy because the API might not be asked is fetched when it may.
 
 It keeps who is to be served, in what order and how often. It refuses to know what a fetch is, or the budget: that
-tells, through what `refresh` returns, when there may be something to spare. Each worker has its own; where two want
-the same, the lease of the flight makes one fetch of it.
+tells, through what `refresh` returns, when there may be something to spare. Each worker has its own, one of them for
+what is only not as new as it ought to be; where two want the same, the lease of the flight makes one fetch of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ MOST = 10_000
 
 class Deferred:
     """`refresh`: fetch one where that costs nobody anything; 0, or the seconds after which it is worth another attempt.
-    `held`: seconds for which the API must be left alone, 0 for none."""
+    `held`: seconds for which the API must be left alone, 0 for none.
+
+    `pace`: seconds from one to the next, where there is no hurry: then each keeps its place however often it is wanted,
+    so that all have their turn though there are always more than can be fetched."""
 
     def __init__(
         self,
@@ -31,11 +34,13 @@ class Deferred:
         held: Callable[[], float],
         clock: Callable[[], float],
         most: int = MOST,
+        pace: float = 0.0,
     ) -> None:
         self._refresh = refresh
         self._held = held
         self._clock = clock
         self._most = most
+        self._pace = pace
         self._wanted: OrderedDict[str, Read] = OrderedDict()  # by key; whose last demand is the longest ago first
         self._tried: OrderedDict[str, float] = OrderedDict()  # by key: when at last, the longest ago first
         self._trying = ""
@@ -53,7 +58,8 @@ class Deferred:
         if read.endpoint.host is not Host.API or read.key == self._trying or self._rests(read):
             return
         self._wanted[read.key] = replace(read, no_cache=False, only_if_cached=False)
-        self._wanted.move_to_end(read.key)
+        if not self._pace:
+            self._wanted.move_to_end(read.key)
         if len(self._wanted) > self._most:
             self._wanted.popitem(last=False)
         self._something.set()
@@ -92,7 +98,7 @@ class Deferred:
         self._tried.move_to_end(key)
         if len(self._tried) > self._most:
             self._tried.popitem(last=False)
-        return 0.0
+        return self._pace
 
     def _rests(self, read: Read) -> bool:
         tried = self._tried.get(read.key)

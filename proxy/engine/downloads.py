@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from proxy.engine.answers import UNAVAILABLE, Answers
-from proxy.engine.at_hand import AtHand, Held
+from proxy.engine.at_hand import AtHand
 from proxy.engine.fill import DOWNLOAD, TARBALL_FIELDS, Fill, announced
 from proxy.engine.flight import FIRST_BYTE
 from proxy.errors import Declined, Faulty, Late, Offline, Refused
@@ -63,7 +63,7 @@ class Downloads:
         each new file, with its bytes."""
         self._answers = answers
         self._blobs = blobs
-        self._at_hand = at_hand
+        self.at_hand = at_hand
         self._fleet = fleet
         self._upstream = upstream
         self._index_policy = index_policy
@@ -107,11 +107,11 @@ class Downloads:
 
     async def _get(self, name: str, version: str, sha256: str | None, head: bool, only_if_cached: bool) -> Download:
         if sha256 is not None:
-            blob = await self._at_hand.open(Crate(name, version), sha256)
+            blob = await self.at_hand.open(Crate(name, version), sha256)
             if blob is not None:
                 return self.hit(sha256, blob)
         release = await self._release(name, version, sha256, only_if_cached)
-        blob = await self._at_hand.open(release.crate, release.sha256)
+        blob = await self.at_hand.open(release.crate, release.sha256)
         if blob is not None:
             return self.hit(release.sha256, blob)
         if only_if_cached:
@@ -122,13 +122,9 @@ class Downloads:
             return Download(Verdict.MISS, release.sha256, None, await self._size(release))
         return await self._join(release)
 
-    def held(self, key: str) -> Held | None:
-        """The file in memory that `at_hand.key` names: it answers without anything to wait for."""
-        return self._at_hand.held(key)
-
-    def opened(self, key: str) -> Download | None:
-        """What a request for a file comes to that is held open; to be given back to `done`."""
-        blob = self._at_hand.opened(key)
+    def again(self, key: str) -> Download | None:
+        """What a request for a file comes to that is at hand; to be given back to `done`."""
+        blob = self.at_hand.again(key)
         return None if blob is None else self.hit(key.rpartition(" ")[2], blob)
 
     async def done(self, download: Download) -> None:

@@ -64,7 +64,7 @@ class Exporting:
                 if file.crate is None or not await self._known(file.crate, file.sha256):
                     exported.unknown += 1
                     continue
-                blob = await self._depot.blobs.open(file.crate, file.sha256)
+                blob = await self._depot.blobs.open(file.crate, file.sha256, unread=True)
                 await self._tarball(pack, file.crate, file.sha256, blob, exported, told)
             async for place in self._depot.answers.keys():
                 await self._copy(pack, place, exported, told)

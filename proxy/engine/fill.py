@@ -5,7 +5,7 @@ is published, so that bytes which turn out wrong never leave as a complete answe
 
 Of the processes that share a store one fetches and tells the others how far it is; they read along in its file.
 When it fails or dies the next one fetches from the start, and those who have bytes already go on only where the
-new bytes are the same.
+new bytes are the same. A file too large to be kept is theirs all the same, as long as they came while it did.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class Fill:
                     await self._fetch(upstream, blobs, lease)
                 if self._blob is not None:
                     lease.done()
+        except _Whole:
+            self._complete = True
         except Error as error:
             self._error = error
             observe(Host.STATIC.value, error.detail)
@@ -159,6 +161,8 @@ class Fill:
             await self._changed_over(spool, digest.size, whole=True)
             if kept:
                 await self._commit(spool)
+            if self._blob is None and spool.name:  # nobody finds it in the store, and this is the last word about it
+                lease.tell(json.dumps([spool.name, digest.size, digest.size]))
             self._complete = True
             self._step(released=digest.size)
         finally:
@@ -208,9 +212,12 @@ class Fill:
             if trail is None:
                 return  # It has come to its end, and there is more to hear soon.
             self._trails[name] = trail
-        if await self._changed_over(self._trails[name], released):
+        whole = released == size  # else the newest piece is held back
+        if await self._changed_over(self._trails[name], released, whole=whole):
             self.size = size
             self._step(released)
+            if whole:
+                raise _Whole
 
     async def _adopt(self, blob: Blob) -> None:
         """Another process has published it."""
@@ -259,6 +266,10 @@ class Fill:
         if self._error is not None:
             raise self._error
         await self._progress.wait()
+
+
+class _Whole(Exception):
+    """Another process has fetched and verified it, and has not kept it: there is no more to wait for."""
 
 
 DOWNLOAD = "download"

@@ -54,12 +54,13 @@ class Inventory:
         return entry
 
     async def tarball(self, wanted: Wanted, release: sparse.Release | None) -> Blob | None:
-        """The stored tarball of a version, open. `release`: what the index says of it, where that is known."""
+        """The stored tarball of a version, open; whether it is `intact` is still to be seen. `release`: what the index
+        says of it, where that is known."""
         sha256 = _checksum(wanted, release)
         if sha256 is None:
             return None
         crate = release.crate if release is not None else Crate(wanted.name, wanted.version or "")
-        return await self._blobs.open(crate, sha256)
+        return await self._blobs.open(crate, sha256, unread=True)
 
     async def release(self, wanted: Wanted) -> sparse.Release | None:
         """What the stored index file says of a version."""

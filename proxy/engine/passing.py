@@ -5,11 +5,13 @@ Nothing here is retried, joined with another request, stored or logged with its 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from proxy.engine.flight import FIRST_BYTE
 from proxy.engine.purging import Purging
-from proxy.errors import UpstreamError
+from proxy.errors import Late, UpstreamError
 from proxy.model import Head, Headers, Host, Selection
 from proxy.rules import codings, headers, invalidation, names
 from proxy.rules.bucket import Urgency
@@ -56,7 +58,11 @@ class Passing:
         Raises `Faulty`, `Late` or `Offline` where no answer came, and `Throttled` where a public one may not be asked
         for now.
         """
-        return await self._send(passage, None, patience=None)
+        try:
+            async with asyncio.timeout(FIRST_BYTE):
+                return await self._send(passage, None, patience=None)
+        except TimeoutError:
+            raise Late(f"crates.io did not begin to answer within {FIRST_BYTE:.0f} s; try again") from None
 
     async def change(self, passage: Passage) -> Answer:
         """Forward a change; where it may have succeeded, the crate's entries must be revalidated from then on.

@@ -114,7 +114,7 @@ class LocalFleet:
 
     async def _stay(self) -> None:
         """Be connected to a hub, for ever."""
-        before = False
+        before = missed = False
         pause = PAUSE
         while True:
             try:
@@ -122,11 +122,12 @@ class LocalFleet:
                 connection = await self._connected(path, successor=before)
             except (OSError, TimeoutError) as error:
                 connection = None
+                missed = True
                 self._noted(f"alone: {str(error) or 'the hub does not answer'}")
             begun = asyncio.get_running_loop().time()
             if connection is not None:
                 self._noted("")
-                if before:
+                if before or missed:
                     self._safely(self._lost)
                 before = True
                 await self._member(*connection)

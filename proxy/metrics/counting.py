@@ -48,7 +48,7 @@ class Counters:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._asked: defaultdict[str, int] = defaultdict(int)
         self._fetched: defaultdict[str, int] = defaultdict(int)
-        self._hits: list[Mapping[tuple[str, int], Tally]] = []
+        self._hits: list[Callable[[], Mapping[tuple[str, int], Tally]]] = []
         self._hits_seen: dict[tuple[int, str, int], tuple[int, int]] = {}
         self._watched: dict[Series, list[Callable[[], int]]] = {}
         self._seen: dict[Series, int] = {}
@@ -104,8 +104,9 @@ class Counters:
         """Count bytes of a body that upstream sent."""
         self._fetched[endpoint] += size
 
-    def adopt(self, hits: Mapping[tuple[str, int], Tally]) -> None:
-        """Count as `hit` does what another part counts by itself: (endpoint, status) -> its tally, which only rises."""
+    def adopt(self, hits: Callable[[], Mapping[tuple[str, int], Tally]]) -> None:
+        """Count as `hit` does what another part counts by itself; `hits` gives its tallies, by endpoint and status,
+        which only rise."""
         self._hits.append(hits)
 
     def watch(self, metric: Metric, labels: tuple[str, ...], read: Callable[[], int]) -> None:
@@ -132,7 +133,7 @@ class Counters:
 
     def _take_adopted(self) -> None:
         for place, hits in enumerate(self._hits):
-            for (endpoint, status), tally in hits.items():
+            for (endpoint, status), tally in hits().items():
                 requests, size = self._hits_seen.get((place, endpoint, status), (0, 0))
                 if tally.requests != requests:
                     self.hit(endpoint, status, 0)  # makes the cell

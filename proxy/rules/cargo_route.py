@@ -18,6 +18,8 @@ CRATES_IO = "crates-io"
 SPARSE = "sparse+"
 OLDEST = (1, 68)
 """The first cargo that knows the sparse protocol without being asked to."""
+_KINDS = ("registry", "directory", "local-registry", "git")
+"""What a source may be, each by a key of this name."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _WRITE = "`crates-proxy setup` prints the lines, `setup --write` writes them"
 
@@ -72,10 +74,13 @@ def _source(config: Merged, environ: Mapping[str, str], base: str) -> tuple[str,
     if name == CRATES_IO:
         return "", [_not_replaced(config, environ)]
     table = config.table("source", name)
+    if len(several := [kind for kind in _KINDS if kind in table]) > 1:
+        told = " and ".join(f"{kind} ({table[kind].where})" for kind in several)
+        return "", [fail("cargo source", f"[source.{name}] has {told}, of which cargo takes one", "remove the others")]
     found = table.get("registry") or config.get("registries", name, "index")
     if found is not None:
         return _index(f"[source.{name}] registry" if "registry" in table else f"[registries.{name}] index", found, base)
-    for kind in ("directory", "local-registry", "git"):
+    for kind in _KINDS:
         if kind in table:
             said = table[kind]
             told = f"[source.{name}] {kind} = {said.value!r} ({said.where})"

@@ -197,6 +197,9 @@ BY_NAME = {row.name: row for row in TABLE}
 TIMED = {row.name: row.shielded for row in TABLE}
 """Name of every row -> whether it takes times in the settings."""
 
+STORED = tuple(row.name for row in TABLE if row.kind not in (Kind.PRIVATE, Kind.CHANGE))
+"""Names of the rows of which something may be stored."""
+
 _NEWEST_FIRST = frozenset(("new", "recent-updates"))
 
 

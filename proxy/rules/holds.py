@@ -18,6 +18,7 @@ class Why(StrEnum):
     TOLD = "told"  # 429 or 503, with Retry-After
     LIMITED = "limited"  # 429 that does not say for how long
     BLOCKED = "blocked"  # 403 for a violation of the data access policy: somebody must act
+    PROBED = "probed"  # it was blocked, and one request is finding out whether it still is
 
 
 BLOCK = 300.0
@@ -26,6 +27,8 @@ UNTOLD = 10.0
 """Seconds after a 429 that does not say for how long, from a host that has no limit we know of."""
 POLICY = 900.0
 """Seconds until somebody may have acted on a policy's block; so often one request is spent to find out."""
+PROBE = 10.0
+"""Seconds for which all others wait for that one: its answer takes a fraction of it, or does not come at all."""
 SHORTEST, LONGEST = 1.0, 3600.0
 """Seconds: what Retry-After may say. Nobody is held up for a day by a slip of the pen; then it is asked anew."""
 

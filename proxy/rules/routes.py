@@ -38,10 +38,15 @@ class Match:
     parameters: dict[str, str]
 
     @property
-    def crate(self) -> str:
-        """The folded name of the crate that it is about, "" for none: the tag of what is stored."""
+    def name(self) -> str:
+        """The name of the crate that it is about, as the request spells it; "" for none."""
         name = self.parameters.get("crate") or self.parameters.get("index", "").rpartition("/")[2]
-        return names.folded(name) if names.is_name(name) else ""
+        return name if names.is_name(name) else ""
+
+    @property
+    def crate(self) -> str:
+        """The same, folded: the tag of what is stored."""
+        return names.folded(self.name)
 
 
 def match(method: str, path: str, query: paths.Query) -> Match:

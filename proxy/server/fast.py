@@ -11,7 +11,6 @@ client reads too slowly, since there it has to wait its turn. It knows nothing o
 from __future__ import annotations
 
 from asyncio import Transport
-from collections import OrderedDict
 from typing import Any, Protocol
 
 from uvicorn._types import ASGI3Application
@@ -31,8 +30,9 @@ _LONGEST = 2048
 """Bytes of a head that is remembered; cargo's have 300, a browser's with all its fields 800."""
 _OVERHEAD = 512
 """Bytes that remembering one costs beside it: what it asks for, measured roughly."""
-_JOINED = 32 * 1024
-"""Bytes of a body up to which one copy is cheaper than two buffers in one write."""
+
+Answer = tuple[bytes, bytes | memoryview, bytes | None]
+"""Head and body, and both in one piece where somebody has them so. A `memoryview` must not be looked into."""
 
 
 class Lookup(Protocol):
@@ -47,34 +47,42 @@ class Lookup(Protocol):
         answer it, as always where it has credentials or a body."""
         ...
 
-    def answer(self, wanted: Any) -> tuple[bytes, bytes] | None:
-        """The head and the body that answer it now, as the app would answer it; None where the app has to."""
+    def answer(self, wanted: Any) -> Answer | None:
+        """What answers it now, as the app would answer it; None where the app has to."""
         ...
 
 
 class Shortcut:
-    """A lookup, and the heads whose meaning is known: at most `bound` bytes of them, least recently used first out."""
+    """A lookup, and the heads whose meaning is known: at most `bound` bytes of them.
+
+    They are of two generations, so that a look into a dict is all that a known one costs: when the young ones fill
+    half the room, they become the old ones, and those of the old that were not used since are forgotten.
+    """
 
     def __init__(self, lookup: Lookup, bound: int) -> None:
         self.lookup = lookup
-        self._bound = bound
+        self._half = bound // 2
         self._bytes = 0
-        self._heads: OrderedDict[bytes, Any] = OrderedDict()
+        self._young: dict[bytes, Any] = {}
+        self._old: dict[bytes, Any] = {}
 
     def known(self, data: bytes) -> Any | None:
         """What these bytes ask for, where they are a head that is remembered."""
-        wanted = self._heads.get(data)
-        if wanted is not None:
-            self._heads.move_to_end(data)
+        wanted = self._young.get(data)
+        if wanted is None and data in self._old:
+            wanted = self._old[data]
+            self.remember(data, wanted)
         return wanted
 
     def remember(self, head: bytes, wanted: Any) -> None:
-        if head not in self._heads:
-            self._bytes += len(head) + _OVERHEAD
-        self._heads[head] = wanted
-        while self._bytes > self._bound:
-            oldest, _ = self._heads.popitem(last=False)
-            self._bytes -= len(oldest) + _OVERHEAD
+        if head not in self._young:
+            size = len(head) + _OVERHEAD
+            if size > self._half:
+                return
+            if self._bytes + size > self._half:
+                self._old, self._young, self._bytes = self._young, {}, 0
+            self._bytes += size
+        self._young[head] = wanted
 
 
 def head(status: int, headers: Headers) -> bytes:
@@ -114,7 +122,7 @@ class Fast(Guarded):
                     self._watch()
                 self._idle = self._used = True
                 self.head_since = None
-                self._write(*answer)
+                self._write(answer)
                 return
         self._idle = False
         self._begin()
@@ -153,9 +161,9 @@ class Fast(Guarded):
         cycle.response_started = cycle.response_complete = True
         if cycle.keep_alive:
             self._found = wanted
-            self._write(*answer)
+            self._write(answer)
         else:
-            self._write(answer[0][:-2] + _CLOSE, answer[1])
+            self._write((answer[0][:-2] + _CLOSE, answer[1], None))
             self.transport.close()
         cycle.on_response()
         return True
@@ -169,9 +177,12 @@ class Fast(Guarded):
             and not self.transport.is_closing()
         )
 
-    def _write(self, head: bytes, body: bytes) -> None:
-        if len(body) <= _JOINED:
-            self.transport.write(head + body)
+    def _write(self, answer: Answer) -> None:
+        head, body, joined = answer
+        if joined is not None:
+            self.transport.write(joined)
+        elif not body:
+            self.transport.write(head)
         else:
             self.transport.writelines((head, body))
 
@@ -193,8 +204,8 @@ class Fast(Guarded):
 
     def timeout_keep_alive_handler(self) -> None:
         """A head that is not parsed leaves the timer alone, since to set it anew costs more than the whole answer: an
-        idle connection stays for between one and two timeouts."""
-        if self._used:
+        idle connection stays for between one and two timeouts. Whose answer is still on its way is not idle."""
+        if self._used or self.transport.get_write_buffer_size():
             self._watch()
         else:
             super().timeout_keep_alive_handler()

@@ -6,7 +6,7 @@ It knows which exceptions are faults of the medium, and nothing of the medium.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from proxy.model import Health, State
@@ -29,16 +29,25 @@ class Attempts:
 
     async def run(self, doing: str, do: Callable[[], T], failed: T) -> T:
         """`do()` in a thread; `failed` where the medium fails."""
+        return (await self.each(doing, [do], failed))[0]
+
+    async def each(self, doing: str, do: Sequence[Callable[[], T]], failed: T) -> list[T]:
+        """All of these in one thread; `failed` in the place of each that the medium fails."""
         try:
-            result = await self.threads.run(do)
-        except FAULTS as error:
-            self.errors += 1
-            number = error.errno if isinstance(error, OSError) else getattr(error, "sqlite_errorcode", None)
-            detail = str(error) or "the database is locked"  # what diskcache's Timeout means, which says nothing
-            self._faults.failed(doing, f"{type(error).__name__} {number}", f"{type(error).__name__}: {detail}")
-            return failed
-        self._faults.worked(doing)
-        return result
+            tried = await self.threads.run(lambda: [_tried(one) for one in do])
+        except OSError as error:  # it is closed
+            tried = [error] * len(do)
+        return [failed if self._fails(doing, result) else result for result in tried]  # type: ignore[misc]  # mypy does not follow it
+
+    def _fails(self, doing: str, result: object) -> bool:
+        if not isinstance(result, FAULTS):
+            self._faults.worked(doing)
+            return False
+        self.errors += 1
+        number = result.errno if isinstance(result, OSError) else getattr(result, "sqlite_errorcode", None)
+        detail = str(result) or "the database is locked"  # what diskcache's Timeout means, which says nothing
+        self._faults.failed(doing, f"{type(result).__name__} {number}", f"{type(result).__name__}: {detail}")
+        return True
 
     async def health(self, probe: Callable[[], object]) -> Health:
         """Degraded while a fault stands, `probe` fails or takes too long: what fails is fetched anew."""
@@ -52,3 +61,11 @@ class Attempts:
 
     def told(self, what: str) -> None:
         self._faults.told(what)
+
+
+def _tried(do: Callable[[], T]) -> T | Exception:
+    """What came of it; no attempt gives a fault as its value."""
+    try:
+        return do()
+    except FAULTS as error:
+        return error

@@ -14,6 +14,8 @@ from proxy.model import Crate, Health, Selection
 
 Bytes = bytes | bytearray
 """What is read from a file. Whoever gets it may keep it, and nobody changes it."""
+MAPPED = 8 * 1024 * 1024
+"""Bytes of the largest file that is sent without a copy: nearly all crates are smaller, and one send takes half."""
 Observer = Callable[[str, str], None]
 """Called with (store name, what happened) where a fault or an eviction does not reach the edge."""
 
@@ -93,8 +95,19 @@ class Blob(Protocol):
         """At most `size` bytes from `offset`; fewer only at the end of the file. OSError if it cannot be read."""
         ...
 
+    def mapped(self) -> memoryview | None:
+        """All of it without a copy, where that can be had, is in memory at this moment and `sound`. It is for the
+        kernel alone to read, as it does to send it: were the file cut short, that fails, but who looks himself is
+        killed."""
+        ...
+
     def again(self) -> Blob:
         """The same file for another reader; each is closed for itself."""
+        ...
+
+    def sound(self) -> bool:
+        """Whether it can still be believed to have its checksum, which costs next to nothing; else it is to be opened
+        anew, which finds that out."""
         ...
 
     def close(self) -> None: ...
@@ -136,8 +149,11 @@ class Spool(Protocol):
 class BlobStore(Protocol):
     """Content-addressed files: tarballs under their SHA-256 (64 lower-case hex digits)."""
 
-    async def open(self, crate: Crate, sha256: str) -> Blob | None:
-        """The stored file of this very crate, version and checksum, and count it as used; None if absent."""
+    async def open(self, crate: Crate, sha256: str, *, unread: bool = False) -> Blob | None:
+        """The stored file of this very crate, version and checksum, and count it as used; None if absent.
+
+        One whose bytes have not been seen to have that checksum lately is read first: if they do not, or cannot be
+        read, it is set aside, and absent. `unread`: not so, for who judges for himself."""
         ...
 
     def used(self, sha256: str) -> None:

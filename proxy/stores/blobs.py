@@ -19,6 +19,7 @@ from proxy.stores.base import Listed, Observer, Volume
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files, is_sha256, is_whole
 from proxy.stores.ledger import Ledger, Record
+from proxy.stores.proofs import DOUBTFUL, Proof, Proofs
 from proxy.stores.spool import DiskBlob, DiskSpool
 
 _NAME = "tarballs"
@@ -34,6 +35,7 @@ class DiskBlobs:
         self._ledger = Ledger(self._files.directory / "ledger", lambda what: observer(_NAME, what), self._files.remove)
         self._ledger.reconcile(self._files.published(), lambda sha256: self._files.path(sha256).exists())
         self._ledger.close()
+        self._proofs = Proofs(clock)
         self._attempts = Attempts(_NAME, observer)
         self._threads = self._attempts.threads
         self.evicted = 0  # files dropped to make room for others
@@ -53,10 +55,10 @@ class DiskBlobs:
         """
         return cls(directory, min_free, observer, clock)
 
-    async def open(self, crate: Crate, sha256: str) -> DiskBlob | None:
+    async def open(self, crate: Crate, sha256: str, *, unread: bool = False) -> DiskBlob | None:
         if not is_sha256(sha256):
             return None
-        found = await self._attempts.run("open", lambda: self._opened(crate, sha256), None)
+        found = await self._attempts.run("open", lambda: self._opened(crate, sha256, unread), None)
         if found is None:
             return None
         if isinstance(found, str):
@@ -73,7 +75,7 @@ class DiskBlobs:
         """As in `BlobStore`; OSError (ENOSPC) too where less than `min_free` is free. ValueError for no SHA-256."""
         self._files.path(sha256)
         created = await self._threads.run(self._created)
-        return DiskSpool(self._files, self._ledger, self._threads, self._clock, crate, sha256, created)
+        return DiskSpool(self._files, self._ledger, self._proofs, self._threads, self._clock, crate, sha256, created)
 
     async def follow(self, name: str) -> DiskBlob | None:
         held = await self._attempts.run("follow", lambda: self._files.followed(name), None)
@@ -148,28 +150,36 @@ class DiskBlobs:
         self._files.check_room()
         return self._files.temporary()
 
-    def _opened(self, crate: Crate, sha256: str) -> tuple[Descriptor, int, float] | str | None:
+    def _opened(self, crate: Crate, sha256: str, unread: bool) -> tuple[Descriptor, int, float, Proof] | str | None:
         """The file; why it was set aside; or None where there is none."""
         record = self._ledger.get(sha256)
         # Without a record nobody vouches for what lies there; and whoever asks for it as another crate's file is
         # mistaken or malicious, which is no reason to doubt the file.
         if record is None or record.crate not in (None, crate):
             return None
-        try:
-            held, size = self._files.opened(sha256)
-        except FileNotFoundError:
-            self._ledger.drop(sha256, self._files.remove, unless=self._files.path(sha256).exists)
-            return None
-        wrong = self._wrong(record, crate, sha256, size)
-        if wrong:
-            self._ledger.drop(sha256, self._files.set_aside)
-            return wrong
-        return held, size, record.stored
+
+        def known(held: Descriptor) -> Proof | None:
+            return DOUBTFUL if unread and record.crate is not None else self._proofs.of(sha256, held)
+
+        found = self._read(sha256, record, known)
+        if found is None or isinstance(found, str):
+            return found
+        held, proof = found
+        if record.crate is None:
+            attributed = Record(crate, record.size, record.stored)
+            self._ledger.add(sha256, attributed, self._clock(), publish=lambda: None)
+        return held, record.size, record.stored, proof
 
     def _verified(self, sha256: str) -> str | None:
         record = self._ledger.get(sha256)
-        if record is None:
-            return None
+        found = None if record is None else self._read(sha256, record, lambda held: None)
+        return found if found is None or isinstance(found, str) else ""
+
+    def _read(
+        self, sha256: str, record: Record, known: Callable[[Descriptor], Proof | None]
+    ) -> tuple[Descriptor, Proof] | str | None:
+        """The file and the proof that it is right: the one that is `known`, else one that reading it gives. Why it was
+        set aside where it is wrong; None where there is none."""
         try:
             held, size = self._files.opened(sha256)
         except FileNotFoundError:
@@ -177,25 +187,17 @@ class DiskBlobs:
             return None
         wrong = "" if size == record.size else f"it has {size} bytes instead of {record.size}"
         try:
-            if not wrong and not is_whole(held, sha256):
+            if not wrong:
+                proof = known(held)
+                if proof is not None:
+                    return held, proof
+                if is_whole(held, sha256):
+                    return held, self._proofs.proved(sha256, held)
                 wrong = "its bytes do not have its checksum"
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
             wrong = "the disk cannot read it"
-        if not wrong:
-            return ""
         # Reading takes a while: it may have been purged meanwhile, and a good one be there by now.
         aside = self._ledger.drop(sha256, self._files.set_aside, unless=lambda: not self._files.still(sha256, held))
         return wrong if aside else None
-
-    def _wrong(self, record: Record, crate: Crate, sha256: str, size: int) -> str:
-        """Why the file is not to be served; "" where nothing is wrong with it."""
-        if size != record.size:
-            return f"it has {size} bytes instead of {record.size}"
-        if record.crate is None:
-            if not self._files.is_whole(sha256):
-                return "it does not have that checksum"
-            attributed = Record(crate, size, record.stored)
-            self._ledger.add(sha256, attributed, self._clock(), publish=lambda: None)
-        return ""

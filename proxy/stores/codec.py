@@ -103,6 +103,12 @@ def _sound(entry: Entry) -> bool:
     )
 
 
+def responded_at(value: bytes) -> float:
+    """The time at which upstream gave the entry of `encoded`; minus infinity for anything else."""
+    entry = decoded(value)
+    return -math.inf if entry is None else entry.responded_at
+
+
 def encoded_time(at: float) -> bytes:
     return _TIME.pack(at)
 

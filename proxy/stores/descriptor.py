@@ -1,9 +1,10 @@
-"""An open file that is read at offsets by a loop which must not wait for the disk. It knows no path."""
+"""An open file that is read, or sent, by a loop which must not wait for the disk. It knows no path."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 
 from proxy.stores.base import Bytes
@@ -13,6 +14,8 @@ from proxy.stores.threads import Threads
 _AT_ONCE = 256 * 1024
 # Linux only; elsewhere each read goes to a thread.
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
+# The page cache is asked for a byte of each so many: what is read, and what is dropped, is dropped in runs of pages.
+_STRIDE = 256 * 1024
 
 
 class Descriptor:
@@ -21,10 +24,22 @@ class Descriptor:
     Whoever reads in a thread holds it meanwhile: closed under that read, its number would be another file's.
     """
 
-    __slots__ = ("number",)
+    __slots__ = ("_mapped", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self._mapped: memoryview | None = None
+
+    def mapped(self, size: int) -> memoryview | None:
+        """The first `size` bytes without a copy, where they are in the page cache now; see `Blob.mapped`."""
+        if not _resident(self.number, size):
+            return None
+        if self._mapped is None:
+            try:
+                self._mapped = memoryview(mmap.mmap(self.number, size, prot=mmap.PROT_READ))
+            except (OSError, ValueError):
+                return None  # no room for it, or the file is shorter
+        return self._mapped
 
     def __del__(self) -> None:
         with contextlib.suppress(OSError):
@@ -52,6 +67,16 @@ def _cached(held: Descriptor, offset: int, size: int) -> Bytes:
         return b""  # not in memory (EAGAIN), or a file system without this call (EOPNOTSUPP)
     del buffer[count:]
     return buffer
+
+
+def _resident(number: int, size: int) -> bool:
+    if _NOWAIT is None:  # pragma: no cover
+        return False
+    byte = [bytearray(1)]
+    try:
+        return all(os.preadv(number, byte, offset, _NOWAIT) for offset in (*range(0, size, _STRIDE), size - 1))
+    except OSError:
+        return False  # as in `_cached`
 
 
 def _read(held: Descriptor, offset: int, size: int) -> bytes:

@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from proxy.stores import envelope, selecting
 from proxy.stores.attempts import Attempts
 from proxy.stores.base import Observer, Volume
 from proxy.stores.database import Database
+from proxy.stores.gathered import Gathered
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ class DiskStore:
         self._directory = directory
         self._database = Database(directory, envelope.VERSION, lambda what: observer(name, what))
         self._attempts = Attempts(name, observer)
+        self._reads = Gathered(self._values)
         self.evicted = 0  # values dropped to make room for others
         self.freed = 0  # bytes of these
 
@@ -52,8 +54,7 @@ class DiskStore:
         return cls(directory, name, observer, reserve)
 
     async def get(self, key: str) -> bytes | None:
-        frame = await self._attempt("get", lambda cache: cache.get(key), None)
-        return envelope.unframed(key, frame) if type(frame) is bytes else None
+        return await self._reads.get(key)
 
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
         def put(cache: Any) -> bool:
@@ -118,8 +119,17 @@ class DiskStore:
         """Attempts that the disk failed."""
         return self._attempts.errors
 
+    async def _values(self, keys: Sequence[str]) -> list[bytes | None]:
+        attempt = self._database.attempt
+        return await self._attempts.each("get", [partial(attempt, partial(_value, key=key)) for key in keys], None)
+
     async def _attempt(self, doing: str, do: Callable[[Any], T], failed: T) -> T:
         return await self._attempts.run(doing, lambda: self._database.attempt(do), failed)
+
+
+def _value(cache: Any, key: str) -> bytes | None:
+    frame = cache.get(key)
+    return envelope.unframed(key, frame) if type(frame) is bytes else None
 
 
 def _where(selection: Selection) -> tuple[str, list[Any]]:

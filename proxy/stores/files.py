@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import re
 import secrets
@@ -18,12 +17,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from proxy.rules.digest import Digest
 from proxy.stores.database import secured
 from proxy.stores.descriptor import Descriptor
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"[0-9]+-[0-9a-f]{16}")
 _KEPT_ASIDE = 8
+_PIECE = 1024 * 1024
+"""Bytes that are hashed at a time, without holding up other threads."""
 
 
 def is_sha256(text: str) -> bool:
@@ -90,11 +92,6 @@ class Files:
         for old in sorted(self._corrupt.iterdir())[:-_KEPT_ASIDE]:
             old.unlink(missing_ok=True)
 
-    def is_whole(self, sha256: str) -> bool:
-        """Is the published file what its name says? It reads all of it."""
-        held, _ = self.opened(sha256)
-        return is_whole(held, sha256)
-
     def still(self, sha256: str, held: Descriptor) -> bool:
         """Is what was opened still the published file, and no later one in its place?"""
         with contextlib.suppress(FileNotFoundError):
@@ -125,8 +122,11 @@ class Files:
 
 def is_whole(held: Descriptor, sha256: str) -> bool:
     """Does an open file have this checksum? All of it is read."""
-    with open(held.number, "rb", closefd=False) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    digest, offset = Digest(sha256), 0
+    while piece := os.pread(held.number, _PIECE, offset):
+        digest.update(piece)
+        offset += len(piece)
+    return digest.matches()
 
 
 def _lock(held: Descriptor) -> bool:

@@ -1,28 +1,32 @@
 """Two stores that hold the same values. It knows neither of them.
 
-For index files: the first is shared and quick, the second is always there. What only the second has is not
-written back here; whoever fetches or revalidates a value puts it anew.
+For index files: the first is shared, the second is always there. Both are read, for either may have been out of reach
+when the other was written: the first has what other members put, the second what this one put meanwhile. What only
+one has is not written to the other here; whoever fetches or revalidates a value puts it anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from proxy.model import Health, Selection, State
 from proxy.stores.base import Store
 
 
 class Mirrored:
-    """A `Store` that reads `first`, then `second`, and changes both."""
+    """A `Store` that reads both, and changes both. `written`: the time that a value tells of itself."""
 
-    def __init__(self, first: Store, second: Store) -> None:
+    def __init__(self, first: Store, second: Store, written: Callable[[bytes], float]) -> None:
         self._first = first
         self._second = second
+        self._written = written
 
     async def get(self, key: str) -> bytes | None:
-        value = await self._first.get(key)
-        return await self._second.get(key) if value is None else value
+        first, second = await asyncio.gather(self._first.get(key), self._second.get(key))
+        if first is None or second is None or first == second:
+            return second if first is None else first
+        return second if self._written(second) > self._written(first) else first
 
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
         await asyncio.gather(

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from redis.asyncio import Redis
@@ -25,8 +26,10 @@ from proxy.rules.breaker import Breaker
 from proxy.stores import connection, envelope, selecting
 from proxy.stores.base import Observer, Volume
 from proxy.stores.faults import Faults
+from proxy.stores.gathered import Gathered
 
 T = TypeVar("T")
+_Frame = bytes | str | ResponseError | None  # what the server says of one key
 
 MAX_VALUE = 8 * 2**20
 """Larger values are not stored: one of them would hold its connection, and Redis itself, for too long."""
@@ -51,6 +54,7 @@ class RedisStore:
         self._clock = clock
         self._slots = asyncio.Semaphore(connection.CONNECTIONS // 2)
         self._flying: set[asyncio.Task[object]] = set()
+        self._reads = Gathered(self._gotten)
         self.errors = 0  # commands that the server failed or did not answer
 
     @classmethod
@@ -66,19 +70,7 @@ class RedisStore:
         return cls(connection.client(url), prefix, name, observer, clock)
 
     async def get(self, key: str) -> bytes | None:
-        async def get() -> bytes | None:
-            frame = await self.client.get(self._values + key)
-            if frame is None:
-                return None
-            value = envelope.unframed(key, frame) if isinstance(frame, bytes) else None
-            if value is None:
-                # Either the value is damaged or a connection is out of step and gave another's answer.
-                self._faults.told("a value was not its key's: dropped, and every connection with it")
-                await connection.dropped(self.client)
-                await self.client.unlink(self._values + key)
-            return value
-
-        return await self._attempt("get", get, None)
+        return await self._reads.get(key)
 
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
         if len(value) > MAX_VALUE or (keep is not None and keep <= 0):
@@ -166,12 +158,44 @@ class RedisStore:
         return 0
 
     async def aclose(self) -> None:
+        await self._reads.settled()
         if self._flying:
             await asyncio.wait(self._flying)
         try:
             await self.client.aclose()
         except _FAULTS as error:
             self._faults.failed("close", type(error).__name__, type(error).__name__)
+
+    async def _gotten(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of these keys by one pipeline. What is refused among others is asked for by itself, so that it is
+        told as what it is."""
+        none: list[_Frame] = [None] * len(keys)
+        found = await self._attempt("get", partial(self._frames, keys), none)
+        values, wrong = list[bytes | None](), list[str]()
+        for key, frame in zip(keys, found, strict=True):
+            if isinstance(frame, ResponseError):
+                (frame,) = await self._attempt("get", partial(self._frames, [key]), none[:1])
+            value = envelope.unframed(key, frame) if isinstance(frame, bytes) else None
+            if frame is not None and value is None:
+                wrong.append(key)
+            values.append(value)
+        if wrong:
+            # Either a value is damaged or a connection is out of step and gave another's answer.
+            self._faults.told("a value was not its key's: dropped, and every connection with it")
+            await self._attempt("drop", partial(self._dropped, wrong), None)
+        return values
+
+    async def _frames(self, keys: Sequence[str]) -> list[_Frame]:
+        if len(keys) == 1:
+            return [await self.client.get(self._values + keys[0])]
+        async with self.client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.get(self._values + key)
+            return await pipe.execute(raise_on_error=False)
+
+    async def _dropped(self, keys: Sequence[str]) -> None:
+        await connection.dropped(self.client)
+        await self.client.unlink(*(self._values + key for key in keys))
 
     async def _attempt(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, *, insist: bool = False) -> T:
         if not insist and self._breaker.rest(self._clock()) > 0:

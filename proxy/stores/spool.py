@@ -10,22 +10,24 @@ from pathlib import Path
 
 from proxy.model import Crate
 from proxy.stores import descriptor
-from proxy.stores.base import Bytes
+from proxy.stores.base import MAPPED, Bytes
 from proxy.stores.database import FAULTS
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import Files
 from proxy.stores.ledger import Ledger, Record
+from proxy.stores.proofs import DOUBTFUL, Proof, Proofs
 from proxy.stores.threads import Threads
 
 
 class DiskBlob:
     """A `Blob`."""
 
-    def __init__(self, threads: Threads, held: Descriptor, size: int, stored: float) -> None:
+    def __init__(self, threads: Threads, held: Descriptor, size: int, stored: float, proof: Proof = DOUBTFUL) -> None:
         self._threads = threads
         self._held: Descriptor | None = held
         self._size = size
         self._stored = stored
+        self._proof = proof
 
     @property
     def size(self) -> int:
@@ -36,10 +38,20 @@ class DiskBlob:
         return self._stored
 
     async def read(self, offset: int, size: int) -> Bytes:
-        return await descriptor.read(self._threads, _open(self._held), offset, size, self._size)
+        try:
+            return await descriptor.read(self._threads, _open(self._held), offset, size, self._size)
+        except OSError:
+            self._proof.withdraw()
+            raise
+
+    def mapped(self) -> memoryview | None:
+        return _open(self._held).mapped(self._size) if 0 < self._size <= MAPPED and self.sound() else None
 
     def again(self) -> DiskBlob:
-        return DiskBlob(self._threads, _open(self._held), self._size, self._stored)
+        return DiskBlob(self._threads, _open(self._held), self._size, self._stored, self._proof)
+
+    def sound(self) -> bool:
+        return self._proof.holds(_open(self._held))
 
     def close(self) -> None:
         self._held = None
@@ -52,6 +64,7 @@ class DiskSpool:
         self,
         files: Files,
         ledger: Ledger,
+        proofs: Proofs,
         threads: Threads,
         clock: Callable[[], float],
         crate: Crate,
@@ -60,6 +73,7 @@ class DiskSpool:
     ) -> None:
         self._files = files
         self._ledger = ledger
+        self._proofs = proofs
         self._threads = threads
         self._clock = clock
         self._crate = crate
@@ -86,8 +100,8 @@ class DiskSpool:
         held = self._filling()
         self._spent = True
         now = self._clock()
-        await self._threads.run(self._commit, held, now)
-        return DiskBlob(self._threads, held, self._size, now)
+        proof = await self._threads.run(self._commit, held, now)
+        return DiskBlob(self._threads, held, self._size, now, proof)
 
     async def discard(self) -> None:
         if not self._spent:
@@ -105,11 +119,12 @@ class DiskSpool:
         self._files.check_room(len(data))
         descriptor.write(held, offset, data)
 
-    def _commit(self, held: Descriptor, now: float) -> None:
+    def _commit(self, held: Descriptor, now: float) -> Proof:
         try:
             os.fdatasync(held.number)
             record = Record(self._crate, self._size, now)
             self._ledger.add(self._sha256, record, now, publish=lambda: self._files.publish(self._path, self._sha256))
+            return self._proofs.proved(self._sha256, held)  # as the caller has verified it
         except FAULTS as error:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)

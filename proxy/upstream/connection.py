@@ -47,16 +47,15 @@ def overheard(transport: httpx.AsyncHTTPTransport) -> httpx.AsyncHTTPTransport:
     return transport
 
 
-def unshared(response: httpx.Response) -> None:
+def unshared(stream: Any) -> None:
     """See to it that a connection on which more has come than its answer is closed with it.
 
     Nobody has asked for these bytes, and they would be taken for the answer to whatever is asked next. To be called
-    before the response is closed. What comes later is found by httpcore itself, which does not use an idle
-    connection that has something to read.
+    with the body's stream, before that is closed. What comes later is found by httpcore itself, which says of an idle
+    connection that has something to read that it has expired.
     """
-    stream: Any = response.stream
     with contextlib.suppress(AttributeError):  # over HTTP/2 each answer has a stream of its own
-        state = stream._httpcore_stream._stream._connection._h11_state
+        state = stream._connection._h11_state
         if state.trailing_data[0]:
             state.send_failed()  # h11: this state is never left, so that httpcore closes the connection
 

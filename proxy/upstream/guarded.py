@@ -1,16 +1,19 @@
 """Leaves a host alone that has failed several times in a row, so that nobody waits for a timeout again and again.
 
-It has the shape of what it wraps, and a breaker for each host. Each worker learns for itself. Requests in their
-caller's name are sent all the same, and show whether it works again.
+It has the shape of what it wraps, and two breakers for each host: a host may begin every answer and end none, so that
+the beginning of one says nothing about ends. Each worker learns for itself. Requests in their caller's name are sent
+all the same, and show whether it works again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+from collections.abc import AsyncGenerator
 
 from proxy.errors import Busy, Down, UpstreamError
-from proxy.model import Host
+from proxy.model import Head, Host
 from proxy.rules.breaker import Breaker
 from proxy.rules.bucket import Urgency
 from proxy.upstream.base import FAILING, Answer, Ask, Upstream
@@ -19,32 +22,33 @@ from proxy.upstream.base import FAILING, Answer, Ask, Upstream
 class GuardedUpstream:
     def __init__(self, inner: Upstream) -> None:
         self._inner = inner
-        self._breakers = {host: Breaker() for host in Host}
+        self._lines = {host: _Line() for host in Host}
         self._failed: dict[Host, str] = {}  # what was answered with a failure at last
 
     async def send(self, ask: Ask) -> Answer:
-        breaker = self._breakers[ask.host]
+        line = self._lines[ask.host]
         own = ask.need.urgency is not Urgency.CALLER
         if own:
-            if not breaker.admits(_now()):
-                raise _down(ask.host, breaker.rest(_now()))
-            if breaker.is_open():  # this one is the probe: who has a copy need not wait for what comes of it
+            if not line.admits(_now()):
+                raise _down(ask.host, line.rest(_now()))
+            if line.is_open():  # this one is the probe: who has a copy need not wait for what comes of it
                 ask.need.doubt(FAILING)
         try:
             answer = await self._inner.send(ask)
         except Busy:
             raise  # that is our doing
         except UpstreamError:
-            breaker.failed(_now())
+            line.heads.failed(_now())
             raise
         if answer.head.status < 500:
-            breaker.succeeded()
+            line.heads.succeeded()
             self._failed.pop(ask.host, None)
-        elif own and self._failed.get(ask.host) != ask.target:
+            return _Guarded(answer, line.bodies)
+        if own and self._failed.get(ask.host) != ask.target:
             # The same one again says nothing new about its host; and a change may fail by itself, as where
             # crates.io is read-only.
             self._failed[ask.host] = ask.target
-            breaker.failed(_now())
+            line.heads.failed(_now())
         return answer
 
     async def aclose(self) -> None:
@@ -52,7 +56,51 @@ class GuardedUpstream:
 
     def resting(self) -> dict[Host, float]:
         """The hosts that are left alone, and for how many seconds yet; 0 where the next request is a probe."""
-        return {host: breaker.rest(_now()) for host, breaker in self._breakers.items() if breaker.is_open()}
+        return {host: line.rest(_now()) for host, line in self._lines.items() if line.is_open()}
+
+
+class _Line:
+    """What is known of one host: whether it begins its answers, and whether it ends them."""
+
+    def __init__(self) -> None:
+        self.heads = Breaker()
+        self.bodies = Breaker()
+
+    def is_open(self) -> bool:
+        return self.heads.is_open() or self.bodies.is_open()
+
+    def rest(self, now: float) -> float:
+        return max(self.heads.rest(now), self.bodies.rest(now))
+
+    def admits(self, now: float) -> bool:
+        if self.rest(now) > 0:
+            return False
+        return self.heads.admits(now) and self.bodies.admits(now)
+
+
+class _Guarded:
+    """An answer whose end is heard of."""
+
+    def __init__(self, answer: Answer, bodies: Breaker) -> None:
+        self._answer = answer
+        self._bodies = bodies
+
+    @property
+    def head(self) -> Head:
+        return self._answer.head
+
+    async def body(self) -> AsyncGenerator[bytes]:
+        try:
+            async with contextlib.aclosing(self._answer.body()) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except UpstreamError:
+            self._bodies.failed(_now())
+            raise
+        self._bodies.succeeded()
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
 
 
 def _down(host: Host, seconds: float) -> Down:

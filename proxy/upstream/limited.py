@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from proxy.errors import Throttled
 from proxy.fleet.base import Budget, Hold, Turn
@@ -33,6 +34,7 @@ class LimitedUpstream:
         self._budget = budget
         self._clock = clock
         self._stale_after = stale_after
+        self._blocked: Hold | None = None  # a policy's block, of which it is not known whether it is over
         self._told: dict[str, float] = {}  # by target: the time for which somebody who was refused was told to come
 
     async def send(self, ask: Ask) -> Answer:
@@ -57,13 +59,27 @@ class LimitedUpstream:
             turn = await self._budget.book(urgency if told is None else Urgency.CONTENT)
             if isinstance(turn, Turn):
                 await self._wait(ask, turn)
-                if self._budget.held(Host.API) is None:
+                if self._held() is None:
+                    self._find_out()
                     return
                 turn.give_back()  # it came to be held while this one waited: the next booking says until when
             elif ask.need.urgency is urgency:  # else somebody has joined it meanwhile, and waits
                 after = self._tell(ask, urgency, turn.retry_after if told is None else max(told, turn.retry_after))
-                hold = self._budget.held(Host.API)
+                hold = self._held()
                 raise _spent(after) if hold is None else _held(Host.API, hold, after)
+
+    def _held(self) -> Hold | None:
+        """As the budget says; a block is kept in mind until somebody is finding out whether it is over."""
+        hold = self._budget.held(Host.API)
+        if hold is not None:
+            self._blocked = hold if hold.why is Why.BLOCKED else None
+        return hold
+
+    def _find_out(self) -> None:
+        """After a block one request goes, of all members; who comes with it waits until it is known what it brings."""
+        blocked, self._blocked = self._blocked, None
+        if blocked is not None:
+            self._budget.hold(Host.API, replace(blocked, seconds=holds.PROBE, why=Why.PROBED))
 
     def _told_before(self, ask: Ask, urgency: Urgency) -> float | None:
         """In how many seconds somebody is to come for the same who was refused it, where that is yet to be."""
@@ -134,6 +150,8 @@ def _held(host: Host, hold: Hold, seconds: float = 0.0) -> Throttled:
     after = math.ceil(max(hold.seconds, seconds))
     if hold.why is Why.BLOCKED:
         reason = f"crates.io has blocked this proxy, whose operator must act ({hold.words})"
+    elif hold.why is Why.PROBED:
+        reason = f"crates.io had blocked this proxy, and it is being found out whether it still does ({hold.words})"
     else:
         reason = f"the {host.value} host of crates.io has asked this proxy to wait"
     return Throttled(f"{reason}; try again in {after} s", retry_after=after)

@@ -73,5 +73,7 @@ def _told(hold: Hold) -> str:
     match hold.why:
         case Why.BLOCKED:
             return f"BLOCKED by crates.io, somebody must act{words}; {left}"
+        case Why.PROBED:
+            return f"it was BLOCKED by crates.io{words}; one request is finding out whether it still is"
         case Why.TOLD | Why.LIMITED:
             return f"{left}, as it has asked for{words}"

@@ -13,7 +13,7 @@ from proxy.model import Headers, Host, Outcome
 from proxy.rules import addresses, bodies, codings, conditional, directives, headers, ranges, verdicts
 from proxy.rules.endpoints import Endpoint, Kind
 from proxy.stores.base import Blob, Bytes
-from proxy.web.messages import Client, error_body
+from proxy.web.messages import TURN, Client, error_body
 from proxy.web.request import Request
 
 _ANYONE = (b"access-control-allow-origin", b"*")
@@ -117,7 +117,7 @@ async def _download(client: Client, request: Request, found: Download, *, by_che
             return
         if isinstance(span, ranges.Span) and source is not None:
             fields = (*fields, (b"content-range", span.content_range), (b"content-length", b"%d" % span.length))
-            await client.streamed(206, fields, _pieces(source, span.first, span.last + 1))
+            await client.streamed(206, fields, _pieces(client, source, span.first, span.last + 1))
             return
         fields = (*fields, (b"content-length", b"%d" % size))
     if client.head_only or source is None:
@@ -125,7 +125,7 @@ async def _download(client: Client, request: Request, found: Download, *, by_che
     elif isinstance(source, Fill):
         await client.streamed(200, fields, source.pieces())
     else:
-        await client.streamed(200, fields, _pieces(source, 0, source.size))
+        await client.streamed(200, fields, _pieces(client, source, 0, source.size))
 
 
 def held(request: Request, found: Download, data: bytes, *, by_checksum: bool) -> Reply:
@@ -139,6 +139,14 @@ def held(request: Request, found: Download, data: bytes, *, by_checksum: bool) -
     if isinstance(span, ranges.Span):
         return Reply(206, (*fields, (b"content-range", span.content_range)), data[span.first : span.last + 1])
     return Reply(200, fields, data)
+
+
+def headed(request: Request, found: Download, size: int, *, by_checksum: bool) -> Reply:
+    """A tarball of so many bytes as its client gets it, but for them."""
+    fields = _tarball(request, found, by_checksum=by_checksum)
+    if _unchanged(request, _tarball_tag(found), None):
+        return Reply(304, _without_content(fields), b"")
+    return Reply(200, (*fields, (b"content-length", b"%d" % size)), b"")
 
 
 def _tarball(request: Request, found: Download, *, by_checksum: bool) -> Headers:
@@ -162,13 +170,18 @@ def _tarball_tag(found: Download) -> str:
 
 
 async def made(client: Client, request: Request, body: bytes, *fields: tuple[bytes, bytes]) -> None:
-    """Send JSON of our own making, which holds this proxy's address and is never stored."""
+    """Send JSON of our own making."""
+    answer = own(request, body, *fields)
+    await client.whole(answer.status, answer.headers, answer.body)
+
+
+def own(request: Request, body: bytes, *fields: tuple[bytes, bytes]) -> Reply:
+    """JSON of our own making, which holds this proxy's address and is never stored, as a client gets it."""
     tag = directives.entity_tag(body)
     fields = (_JSON, (b"cache-control", b"no-cache"), (b"etag", tag.encode("ascii")), _ANYONE, *fields)
     if _unchanged(request, tag, None):
-        await client.whole(304, _without_content(fields), b"")
-    else:
-        await client.whole(200, fields, body)
+        return Reply(304, _without_content(fields), b"")
+    return Reply(200, fields, body)
 
 
 def _negotiated(request: Request) -> Headers:
@@ -196,7 +209,11 @@ def _without_content(fields: Headers) -> Headers:
     return tuple(item for item in fields if item[0] not in content)
 
 
-async def _pieces(source: Blob | Fill, start: int, stop: int) -> AsyncGenerator[Bytes]:
+async def _pieces(client: Client, source: Blob | Fill, start: int, stop: int) -> AsyncGenerator[Bytes | memoryview]:
+    mapped = source.mapped() if client.plain and not isinstance(source, Fill) else None
+    while mapped is not None and start < stop:
+        yield mapped[start : min(start + TURN, stop)]
+        start += TURN
     while start < stop:
         piece = await source.read(start, min(PIECE, stop - start))
         if not piece:

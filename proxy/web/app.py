@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -20,6 +21,7 @@ from proxy.rules.clients import Networks
 from proxy.rules.labels import Labels
 from proxy.server.fast import SHORTCUT, Shortcut
 from proxy.settings import Settings
+from proxy.tracing.base import Tracing, Untraced
 from proxy.web.access import Access
 from proxy.web.admin import Healthz, Metrics, Purge, Readyz, Stats
 from proxy.web.dispatch import Dispatch, Site
@@ -27,6 +29,7 @@ from proxy.web.edge import SEEN, Edge, Ended, Seen, request_id
 from proxy.web.hits import Hits
 from proxy.web.messages import Client, Message, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
+from proxy.wiring.tracing import reached, traced
 
 log = logging.getLogger("proxy")
 
@@ -49,6 +52,7 @@ class App:
         self._hits: Hits | None = None
         self._labels = Labels.of(settings.stats.client_header, settings.stats.clients)
         self._ended: Ended = lambda scope, seen, seconds: None
+        self._tracing: Tracing = Untraced()
         self._access = Access(
             trusted=Networks.of(settings.server.trusted_proxies), allowed=Networks.of(settings.access.networks)
         )
@@ -62,7 +66,8 @@ class App:
         seen = scope[SEEN] = Seen()
         begun = time.perf_counter()
         try:
-            await self._answer(scope, receive, send)
+            with self._tracing.answering(scope, seen):
+                await self._answer(scope, receive, send)
         finally:
             self._ended(scope, seen, time.perf_counter() - begun)
 
@@ -97,30 +102,37 @@ class App:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: object) -> AsyncIterator[dict[str, Shortcut]]:
-        async with wiring.opened(self._settings, self._directory, self._clock, self._reach, serving=True) as proxy:
-            self._ended = self._edge(proxy.counters)
+        async with (
+            traced(os.environ) as tracing,
+            wiring.opened(
+                self._settings, self._directory, self._clock, reached(tracing, self._reach), serving=True
+            ) as proxy,
+        ):
+            self._ended, self._tracing = self._edge(proxy.counters), tracing
+            site = _site(self._settings)
             self._router.routes += [
                 Route("/healthz", Healthz()),
                 Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
                 Route("/metrics", Metrics(proxy.telling)),
                 Route("/-/stats", Stats(proxy.telling)),
                 Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
-                Mount("/", _dispatch(self._settings, proxy)),
+                Mount("/", _dispatch(site, proxy)),
             ]
             upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
-            yield self._state(proxy)
+            yield self._state(site, proxy)
             if upkeep is not None:
                 upkeep.cancel()
                 await asyncio.wait({upkeep})
 
-    def _state(self, proxy: wiring.Proxy) -> dict[str, Shortcut]:
+    def _state(self, site: Site, proxy: wiring.Proxy) -> dict[str, Shortcut]:
         """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
-        come by here, to have its line in the log or to be counted as its client's."""
-        if self._settings.log.access or self._labels.wanted:
+        come by here, to have its line in the log, its span, or to be counted as its client's."""
+        if self._settings.log.access or self._labels.wanted or self._tracing.on:
             return {}
-        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, self._clock)
+        room = self._settings.cache.memory
+        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, site, self._clock, room)
         proxy.counters.adopt(hits.tallies)
-        return {SHORTCUT: Shortcut(hits, self._settings.cache.memory // _HEADS)}
+        return {SHORTCUT: Shortcut(hits, room // _HEADS)}
 
     def _edge(self, counters: Counters) -> Edge:
         log = self._settings.log
@@ -143,8 +155,8 @@ def _noted(client: Client, send: Send) -> Send:
     return noted
 
 
-def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
-    site = Site(
+def _site(settings: Settings) -> Site:
+    return Site(
         public_url=settings.server.public_url,
         hosts=frozenset(settings.server.hosts),
         origins=wiring.origins(settings),
@@ -152,6 +164,9 @@ def _dispatch(settings: Settings, proxy: wiring.Proxy) -> Dispatch:
         read_only=settings.access.read_only,
         label=settings.stats.client_header.lower().encode("ascii"),
     )
+
+
+def _dispatch(site: Site, proxy: wiring.Proxy) -> Dispatch:
     return Dispatch(
         site=site,
         answers=proxy.answers,

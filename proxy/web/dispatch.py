@@ -37,6 +37,10 @@ class Site:
     label: bytes = b""
     """The field in which clients say who they are to this proxy (`stats.client_header`): nobody else's business."""
 
+    def base(self, request: Request) -> str:
+        """How this client reaches this proxy. Raises `Refused` where that cannot be told."""
+        return addresses.base(self.public_url, self.hosts, request.scheme, request.host)
+
 
 class Dispatch:
     """The ASGI application of everything in the table, and of config.json."""
@@ -61,7 +65,7 @@ class Dispatch:
                 return
             match = request.match()
             row = match.endpoint
-            client.seen.endpoint = row.name
+            client.seen.endpoint, client.seen.crate = row.name, match.name
             await self._answer(client, request, match)
         except ClientGone:
             client.abort()
@@ -98,7 +102,7 @@ class Dispatch:
         return Passage(match, request.method, target, fields, body, interim=client.interim)
 
     async def _config(self, client: Client, request: Request) -> None:
-        await answering.made(client, request, sparse.config(self._base(request)))
+        await answering.made(client, request, sparse.config(self._site.base(request)))
 
     async def _read(self, client: Client, request: Request, match: Match) -> None:
         row = match.endpoint
@@ -110,7 +114,7 @@ class Dispatch:
         read = keys.read(match, chosen, no_cache=wish.no_cache, only_if_cached=wish.only_if_cached)
         found = await self._answers.get(read)
         client.seen.verdict, client.seen.collapsed = found.verdict, found.collapsed
-        base = self._base(request) if row.name in answering.OWN_ADDRESSES else None
+        base = self._site.base(request) if row.name in answering.OWN_ADDRESSES else None
         await answering.outcome(client, request, row, found, origins=self._site.origins, base=base)
 
     async def _download(self, client: Client, request: Request, match: Match) -> None:
@@ -133,7 +137,7 @@ class Dispatch:
     async def _url(self, client: Client, request: Request, target: str) -> None:
         """Where crates.io would name its static host, name this proxy; nobody upstream need be asked for that."""
         client.seen.verdict = Verdict.HIT
-        body = json.dumps({"url": f"{self._base(request)}/files{target}"}, separators=(",", ":")).encode()
+        body = json.dumps({"url": f"{self._site.base(request)}/files{target}"}, separators=(",", ":")).encode()
         await answering.made(client, request, body, (b"vary", b"accept"))
 
     async def _transparently(self, client: Client, request: Request, match: Match) -> None:
@@ -162,13 +166,10 @@ class Dispatch:
         if item[0] != b"location":
             return item
         with contextlib.suppress(Refused):
-            base = self._base(request)
+            base = self._site.base(request)
             found = addresses.rewritten(item[1].decode("latin-1"), self._site.origins, base)
             return item if found is None else (b"location", found.encode("latin-1"))
         return item
-
-    def _base(self, request: Request) -> str:
-        return addresses.base(self._site.public_url, self._site.hosts, request.scheme, request.host)
 
 
 def _version(match: Match) -> dict[str, str]:

@@ -38,13 +38,14 @@ Told = Callable[[Mapping[str, object]], None]
 
 class Seen:
     """One request. `client`: who sent it, None where that is not known; `endpoint`: its row, "" where it has none;
-    `size`: bytes of the body that were sent."""
+    `crate`: the name of the one that it is about, "" for none; `size`: bytes of the body that were sent."""
 
-    __slots__ = ("client", "collapsed", "endpoint", "path", "size", "status", "verdict")
+    __slots__ = ("client", "collapsed", "crate", "endpoint", "path", "size", "status", "verdict")
 
     def __init__(self) -> None:
         self.client: Address | None = None
         self.endpoint = ""
+        self.crate = ""
         self.path = "-"
         self.verdict = Verdict.MISS
         self.collapsed = False

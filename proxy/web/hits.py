@@ -1,29 +1,32 @@
 """Hot answers as bytes, for the short way through the server: which requests it takes, and what answers them now.
 
-An answer is made by the code that makes it for everybody (`answering.reply`), once for each coding of an entry, and
-kept with the entry; only the figures that change with the second are written anew. Freshness is the engine's.
+An answer is made by the code that makes it for everybody (`answering`), once for each coding of what is kept, and
+kept with it. Freshness is the engine's.
 """
 
 from __future__ import annotations
 
-import math
+import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.engine import at_hand
 from proxy.engine.answers import Answers
-from proxy.engine.at_hand import Held
+from proxy.engine.at_hand import Held, Opened
 from proxy.engine.copies import Hot
 from proxy.engine.downloads import Downloads
 from proxy.errors import Refused
 from proxy.model import Crate, Headers
-from proxy.rules import codings, conditional, directives, endpoints, headers, keys, verdicts
+from proxy.rules import codings, directives, endpoints, keys, sparse, verdicts
 from proxy.rules.endpoints import Endpoint, Kind
 from proxy.server import fast
-from proxy.web import answering, messages
+from proxy.stores.base import Blob
+from proxy.web import answering
 from proxy.web.access import Access
+from proxy.web.dispatch import CONFIG, Site
 from proxy.web.messages import Client, Scope
+from proxy.web.prepared import Joined, Prepared, Tally
 from proxy.web.request import Request
 
 # The fields of an ordinary request. With any other, or with one of them twice, it goes to the app: what they may mean
@@ -45,19 +48,36 @@ _CONDITIONS = (b"if-none-match", b"if-modified-since")
 # Fields with figures, in the order in which they stand in a head.
 _ENTRY = {b"age": b"%d", b"cache-status": verdicts.HIT + b"%d"}
 _TARBALL = {b"date": b"%b", b"age": b"%d"}
+_OWN = {b"date": b"%b"}
 _IN_GZIP: Headers = ((b"accept-encoding", codings.GZIP),)
+_ADDRESSES = 64
+"""Addresses by which this proxy is called whose config.json is remembered."""
+_PIECES = 16
+"""Answers that are held in one piece may take this part of what objects in memory may."""
 
 
-Kept = Hot | Held
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What config.json says to those who call this proxy by one of its addresses."""
+
+    body: bytes
+    prepared: dict[object, Prepared] = field(default_factory=dict)
+
+
+Kept = Hot | Held | Opened | Config
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a request asks for. It says nothing of what is stored. `tarball`: it is one, named by its checksum."""
+    """What a request asks for. It says nothing of what is stored. `find`: where to look for it, under `key`; `row`:
+    its endpoint, if it has one; `crate`: the name of the one that it is about, "" for none; `plain`: what is sent goes
+    to the kernel as it is."""
 
-    row: Endpoint
+    find: Callable[[str], Kept | None]
     key: str
-    tarball: bool
+    row: Endpoint | None
+    crate: str
+    plain: bool
     head_only: bool
     gzip: bool
     conditional: bool
@@ -65,52 +85,38 @@ class Wanted:
     modified_since: bytes | None
 
 
-@dataclass(slots=True)
-class Tally:
-    """Answers of one endpoint with one status since the start, and the bytes of their bodies."""
-
-    requests: int = 0
-    bytes: int = 0
-
-
-@dataclass(slots=True)
-class Prepared:
-    """One coding of what is kept. The heads, of the whole and of its 304, are right from `since` until `until`, when a
-    figure in them changes; the forms want these figures."""
-
-    tag: str
-    same: frozenset[bytes]  # what a client that has it says in nearly every case
-    modified: bytes | None
-    body: bytes
-    whole_form: bytes
-    unchanged_form: bytes
-    count_whole: Tally
-    count_unchanged: Tally
-    since: float = math.inf
-    until: float = -math.inf
-    whole: bytes = b""
-    unchanged: bytes = b""
-
-    def write(self, figures: tuple[object, ...], since: float, until: float) -> None:
-        self.whole, self.unchanged = self.whole_form % figures, self.unchanged_form % figures
-        self.since, self.until = since, until
-
-    def has(self, wanted: Wanted) -> bool:
-        """Whether a client that asks on condition has it already."""
-        return wanted.none_match in self.same or conditional.not_modified(
-            wanted.none_match, wanted.modified_since, self.tag, self.modified
-        )
-
-
 class Hits:
-    """A `fast.Lookup`. `tallies`: what it has answered, by name of the endpoint and status."""
+    """A `fast.Lookup`.
 
-    def __init__(self, answers: Answers, downloads: Downloads, access: Access, clock: Callable[[], float]) -> None:
-        self.tallies: dict[tuple[str, int], Tally] = {}
+    What is answered is counted where its bytes lie, which is one addition, and summed up by `tallies`. config.json,
+    which no row is about, is counted in `own`.
+    """
+
+    def __init__(
+        self,
+        answers: Answers,
+        downloads: Downloads,
+        access: Access,
+        site: Site,
+        clock: Callable[[], float],
+        room: int,
+        asked: Callable[[str, int, int], None] = lambda crate, requests, size: None,
+    ) -> None:
+        """`room`: bytes that objects in memory may take. `asked` hears, when they are summed up, of the requests about
+        a crate that were answered, and of their bytes."""
+        self.own = Tally()
+        self._asked = asked
+        self._tallies: dict[tuple[str, int], Tally] = {}
+        self._live: dict[int, Prepared] = {}  # what may have been given since it was last counted
+        self._counting = threading.Lock()
         self.admits = access.admits
-        self._answers = answers
+        self._hot = answers.hot
         self._downloads = downloads
+        self._tarballs = downloads.at_hand
+        self._site = site
         self._clock = clock
+        self._configs: dict[str, Config] = {}
+        self._joined = Joined(room // _PIECES)
 
     def wanted(self, scope: Scope) -> Wanted | None:
         if scope["method"] not in ("GET", "HEAD"):
@@ -119,112 +125,151 @@ class Hits:
         if len(fields) != len(scope["headers"]) or not _USUAL.issuperset(fields):
             return None
         try:
-            match = Request.of(scope).match()
+            found = self._place(Request.of(scope))
         except Refused:
             return None
-        row, gzip = match.endpoint, codings.takes_gzip(fields.get(b"accept-encoding"))
-        if row.kind is Kind.TARBALL and "sha256" in match.parameters:
-            given = match.parameters
-            key, gzip = at_hand.key(Crate(given["crate"], given["version"]), given["sha256"]), False
-        elif row.kind in (Kind.JSON, Kind.INDEX) and row.name not in answering.OWN_ADDRESSES:
-            key = keys.read(match, endpoints.Policy()).key
-        else:
+        if found is None:
             return None
+        find, key, row, crate = found
         return Wanted(
-            row,
+            find,
             key,
-            row.kind is Kind.TARBALL,
+            row,
+            crate,
+            scope["scheme"] == "http",
             scope["method"] == "HEAD",
-            gzip,
+            row is not None and row.kind is not Kind.TARBALL and codings.takes_gzip(fields.get(b"accept-encoding")),
             not fields.keys().isdisjoint(_CONDITIONS),
             fields.get(b"if-none-match"),
             fields.get(b"if-modified-since"),
         )
 
-    def answer(self, wanted: Wanted) -> tuple[bytes, bytes] | None:
+    def _place(self, request: Request) -> tuple[Callable[[str], Kept | None], str, Endpoint | None, str] | None:
+        """Where to look for what answers a request, under what key; its row and its crate. Raises `Refused`."""
+        if request.path == CONFIG:
+            base = self._site.base(request)
+            if base not in self._configs:
+                if len(self._configs) >= _ADDRESSES:
+                    self._configs.clear()
+                self._configs[base] = Config(sparse.config(base))
+            return self._configs.get, base, None, ""
+        match = request.match()
+        row, given = match.endpoint, match.parameters
+        if row.kind is Kind.TARBALL and "sha256" in given:
+            key = at_hand.key(Crate(given["crate"], given["version"]), given["sha256"])
+            return self._tarballs.kept, key, row, match.name
+        if row.kind in (Kind.JSON, Kind.INDEX) and row.name not in answering.OWN_ADDRESSES:
+            return self._hot, keys.read(match, endpoints.Policy()).key, row, match.name
+        return None
+
+    def answer(self, wanted: Wanted) -> fast.Answer | None:
         now = self._clock()
-        kept: Kept | None
-        if wanted.tarball:
-            kept = self._downloads.held(wanted.key)
-        else:
-            kept = self._answers.at_hand(wanted.key, now)
+        kept = wanted.find(wanted.key)
         if kept is None:
             return None
-        prepared = kept.prepared.get(wanted.gzip)
-        if not isinstance(prepared, Prepared) or not prepared.since <= now < prepared.until:
-            # An absence is seldom asked for twice; and what has not been answered yet, by a clock that went
-            # backwards, has an age that says nothing.
-            if isinstance(kept, Hot) and (kept.entry.status != 200 or now < kept.entry.responded_at):
+        prepared: Prepared | None = kept.prepared.get(wanted.gzip)
+        if prepared is None or not prepared.since <= now < prepared.until:
+            prepared = self._written(wanted, kept, now)
+            if prepared is None:
                 return None
-            if not isinstance(prepared, Prepared):
-                prepared = kept.prepared[wanted.gzip] = self._prepare(wanted, kept, now)
-            prepared.write(*self._figures(kept, now))
-        if wanted.conditional and prepared.has(wanted):
-            prepared.count_unchanged.requests += 1
-            return prepared.unchanged, b""
-        count = prepared.count_whole
-        count.requests += 1
+        if wanted.conditional and prepared.has(wanted.none_match, wanted.modified_since):
+            prepared.sames += 1
+            return prepared.unchanged
         if wanted.head_only:
-            return prepared.whole, b""
-        count.bytes += len(prepared.body)
-        return prepared.whole, prepared.body
+            prepared.heads += 1
+            return prepared.head
+        whole = prepared.whole
+        if whole is None:
+            content = kept.blob.mapped() if isinstance(kept, Opened) and wanted.plain else None
+            if content is None:
+                return None
+            whole = prepared.head[0], content, None
+        prepared.bodies += 1
+        return whole
+
+    def tallies(self) -> Mapping[tuple[str, int], Tally]:
+        """What was answered up to now, by name of the endpoint and status. It may be asked in any thread, since
+        whoever answers writes only what this one reads."""
+        now = self._clock()
+        with self._counting:
+            for number, prepared in list(self._live.items()):
+                if not prepared.since <= now < prepared.until:
+                    self._live.pop(number, None)  # before it can be given again, it is written anew
+                given, size = prepared.count()
+                if given and prepared.crate:
+                    self._asked(prepared.crate, given, size)
+        return self._tallies
 
     async def sent(self, client: Client) -> bool:
-        """Whether it was a request for a tarball that is held open, which is then answered: what the server has read
-        of it need not be read again."""
+        """Whether it was a request for a tarball at hand, which is then answered: what the server has read of it need
+        not be read again."""
         wanted: Wanted | None = client.scope.get(fast.WANTED)
-        found = self._downloads.opened(wanted.key) if wanted is not None and wanted.tarball else None
-        if wanted is None or found is None:
+        if wanted is None or wanted.row is None or wanted.row.kind is not Kind.TARBALL:
+            return False
+        found = self._downloads.again(wanted.key)
+        if found is None:
             return False
         scope = client.scope
-        client.seen.endpoint, client.seen.verdict, client.seen.path = wanted.row.name, found.verdict, scope["path"]
+        client.seen.endpoint, client.seen.crate = wanted.row.name, wanted.crate
+        client.seen.verdict, client.seen.path = found.verdict, scope["path"]
         request = Request(scope["method"], scope["scheme"], scope["path"], (), tuple(scope["headers"]))
         await answering.download(client, request, found, self._downloads, by_checksum=True)
         return True
 
-    def _figures(self, kept: Kept, now: float) -> tuple[tuple[object, ...], float, float]:
-        """What stands in its heads that changes with time, and from when until when it is right."""
+    def _written(self, wanted: Wanted, kept: Kept, now: float) -> Prepared | None:
+        """What is kept, with its figures as they are now. Until they change nothing has to be decided about it: it is
+        fresh as long."""
+        # An absence is seldom asked for twice; and what has not been answered yet, by a clock that went backwards, has
+        # an age that says nothing.
+        if isinstance(kept, Hot) and (not kept.fresh(now) or kept.entry.status != 200 or now < kept.entry.responded_at):
+            return None
+        if isinstance(kept, Opened) and not kept.blob.sound():
+            return None
+        prepared: Prepared | None = kept.prepared.get(wanted.gzip)
+        if prepared is None:
+            prepared = kept.prepared[wanted.gzip] = self._prepared(wanted, kept, now)
+        figures, left = self._figures(kept, now)
+        prepared.write(figures, now, now + left, joined=self._joined.takes(prepared))
+        self._live[id(prepared)] = prepared
+        return prepared
+
+    def _figures(self, kept: Kept, now: float) -> tuple[tuple[object, ...], float]:
+        """What stands in its heads that changes with time, and for how many seconds it is right."""
         if isinstance(kept, Hot):
             found = kept.hit(now)
             # Both are told in whole seconds: one goes up with the age, the other down with what is left.
-            change = min(1.0 - found.age % 1.0, found.fresh_for % 1.0)
-            return (found.age, verdicts.whole(found.fresh_for)), now, now + change
-        age = self._downloads.hit(kept.sha256, kept).age
+            return (found.age, verdicts.whole(found.fresh_for)), min(1.0 - found.age % 1.0, found.fresh_for % 1.0)
         at = time.time()
-        return (directives.date(int(at)), age), now, now + min(1.0 - age % 1.0, 1.0 - at % 1.0)
+        date, left = directives.date(int(at)), 1.0 - at % 1.0
+        if isinstance(kept, Config):
+            return (date,), left
+        self._tarballs.used(kept.sha256)
+        age = self._downloads.hit(kept.sha256, _blob(kept)).age
+        return (date, age), min(1.0 - age % 1.0, left)
 
-    def _prepare(self, wanted: Wanted, kept: Kept, now: float) -> Prepared:
+    def _prepared(self, wanted: Wanted, kept: Kept, now: float) -> Prepared:
         def reply(*conditions: tuple[bytes, bytes]) -> answering.Reply:
             fields = (*(_IN_GZIP if wanted.gzip else ()), *conditions)
             request = Request("GET", "http", "", (), fields)
+            if isinstance(kept, Config):
+                return answering.own(request, kept.body)
             if isinstance(kept, Hot):
+                assert wanted.row is not None
                 return answering.reply(request, wanted.row, kept.hit(now), origins={}, base=None)
-            found = self._downloads.hit(kept.sha256, kept)
-            return answering.held(request, found, kept.data, by_checksum=True)
+            found = self._downloads.hit(kept.sha256, _blob(kept))
+            if isinstance(kept, Held):
+                return answering.held(request, found, kept.data, by_checksum=True)
+            return answering.headed(request, found, kept.blob.size, by_checksum=True)
 
         whole, unchanged = reply(), reply((b"if-none-match", b"*"))
-        counting = _ENTRY if isinstance(kept, Hot) else _TARBALL
-        tag = headers.value(whole.headers, b"etag") or b""
-        text = tag.decode("latin-1")
-        return Prepared(
-            text,
-            frozenset([tag] if conditional.not_modified(tag, None, text, None) else ()),
-            headers.value(whole.headers, b"last-modified"),
-            whole.body,
-            _form(whole, counting),
-            _form(unchanged, counting),
-            self._tally(wanted.row, whole.status),
-            self._tally(wanted.row, unchanged.status),
-        )
+        counting = _OWN if isinstance(kept, Config) else _ENTRY if isinstance(kept, Hot) else _TARBALL
+        counts = self._tally(wanted.row, whole.status), self._tally(wanted.row, unchanged.status)
+        elsewhere = kept.blob.size if isinstance(kept, Opened) else None
+        return Prepared.of(whole, unchanged, counting, wanted.crate, counts, elsewhere)
 
-    def _tally(self, row: Endpoint, status: int) -> Tally:
-        return self.tallies.setdefault((row.name, status), Tally())
+    def _tally(self, row: Endpoint | None, status: int) -> Tally:
+        return self.own if row is None else self._tallies.setdefault((row.name, status), Tally())
 
 
-def _form(answer: answering.Reply, counting: Mapping[bytes, bytes]) -> bytes:
-    """Its head, with a place for each figure."""
-    fields = messages.sent(answer.status, messages.measured(answer.headers, answer.body))
-    return fast.head(
-        answer.status,
-        tuple((name, counting.get(name) or value.replace(b"%", b"%%")) for name, value in fields),
-    )
+def _blob(kept: Held | Opened) -> Blob:
+    return kept if isinstance(kept, Held) else kept.blob

@@ -29,7 +29,7 @@ ABORT, GONE, INTERIM = "crates-proxy.abort", "crates-proxy.gone", "crates-proxy.
 tell it something before the answer."""
 
 
-_TURN = 1024 * 1024
+TURN = 1024 * 1024
 """Bytes of a body that are sent in one turn of the loop: a third of a millisecond."""
 
 
@@ -46,6 +46,11 @@ class Client:
     @property
     def head_only(self) -> bool:
         return bool(self.scope["method"] == "HEAD")
+
+    @property
+    def plain(self) -> bool:
+        """Whether what is sent goes to the kernel as it is."""
+        return bool(self.scope["scheme"] == "http")
 
     async def body(self) -> AsyncGenerator[bytes]:
         """What the client sends, as it comes. Raises `ClientGone` where it breaks off."""
@@ -64,7 +69,7 @@ class Client:
         self.seen.size += 0 if self.head_only else len(body)
         await self._send({"type": "http.response.body", "body": b"" if self.head_only else body})
 
-    async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[Bytes]) -> None:
+    async def streamed(self, status: int, headers: Headers, pieces: AsyncGenerator[Bytes | memoryview]) -> None:
         """Send a body as it comes, until its client leaves. Where it fails, the connection is broken off."""
         gone = self.scope["extensions"][GONE]
         await self._start(status, headers)
@@ -77,7 +82,7 @@ class Client:
                     if gone():
                         return
                     sent += len(piece)
-                    if sent >= _TURN:  # as long as the client keeps up, nothing else here lets others have one
+                    if sent >= TURN:  # as long as the client keeps up, nothing else here lets others have one
                         sent = 0
                         await asyncio.sleep(0)
         except (Error, OSError) as error:

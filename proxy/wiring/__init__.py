@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from proxy.engine.answers import Answers
 from proxy.engine.depot import Depot
@@ -36,6 +37,7 @@ from proxy.settings import Settings
 from proxy.stores.base import Observer
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.limit import Limit
+from proxy.stores.memory import Memory
 from proxy.stores.reclaiming import Reclaiming
 from proxy.upstream.base import Upstream
 from proxy.upstream.offline import OfflineUpstream
@@ -87,7 +89,7 @@ async def opened(
         kept = await stores.stores(settings, directory, clock, observe, stack)
         tiers = Tiers.of(settings.cache.memory)
         member = await members.member(settings, directory, kept, clock, tiers.all, stack)
-        counters, telling = await _metered(directory, kept, tiers, member, clock, observe, stack)
+        counters, telling = await _metered(directory, kept, tiers.told(serving), member, clock, observe, stack)
         shield = shielded(settings, reach or over_http, member.budget, counters, clock, stack)
         upstream: Upstream = OfflineUpstream() if settings.upstream.offline else shield
         keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
@@ -139,16 +141,15 @@ async def opened(
 async def _metered(
     directory: Path,
     kept: Stores,
-    tiers: Tiers,
+    memory: Sequence[Memory[Any]],
     member: members.Member,
     clock: Clock,
     observe: Observer,
     stack: contextlib.AsyncExitStack,
 ) -> tuple[Counters, Telling]:
-    """It ends after those who count and before what it writes to."""
+    """It ends after those who count and before what it writes to. `memory`: what is told of."""
     counters = Counters()
     counters.watch(CHECKSUM_FAILURES, (), lambda: kept.blobs.corrupt)
-    memory = (tiers.entries, tiers.negatives, tiers.small)
     metering = Metering(counters, kept.media, memory, member.machine.tally, member.budget)
     return counters, await metering.opened(directory / "savings", clock, observe, stack)
 

@@ -19,6 +19,10 @@ from proxy.stores.base import Observer, Store
 from proxy.upstream.base import Upstream
 from proxy.wiring.members import Member
 
+OVERDUE = 100.0
+"""Of the API's budget one part in so many goes for what only download counters want. They are as new as that makes
+them, however many crates are read every day: all of them at once would cost more than all that is new."""
+
 Clock = Callable[[], float]
 
 
@@ -37,10 +41,17 @@ def answers(
     """Index files are answers like others, and decide whether others are still right. Where clients are served, what
     they were put off with is fetched later."""
     given = settings.upstream
-    deferred = Deferred(
-        refresh=lambda read: built.refresh(read),
-        held=lambda: hold.seconds if (hold := member.budget.held(Host.API)) is not None else 0.0,
+
+    def held() -> float:
+        hold = member.budget.held(Host.API)
+        return hold.seconds if hold is not None else 0.0
+
+    deferred = Deferred(refresh=lambda read: built.refresh(read), held=held, clock=clock)
+    overdue = Deferred(
+        refresh=lambda read: built.refresh(read, anew=True),
+        held=held,
         clock=clock,
+        pace=OVERDUE / given.requests_per_second,
     )
     built = Answers(
         copies=copies,
@@ -57,11 +68,13 @@ def answers(
         stale_after=given.stale_after,
         offline=given.offline,
         put_off=deferred.note,
+        overdue=overdue.note,
     )
     stack.push_async_callback(built.aclose)
     if serving and not given.offline:
-        deferred.start()
-        stack.push_async_callback(deferred.aclose)
+        for each in (deferred, overdue):
+            each.start()
+            stack.push_async_callback(each.aclose)
     return built
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ async def member(
     holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=stores.blobs)
     stack.push_async_callback(holdings.aclose)
     fleet, machine, budget = await _fleets(settings, directory, clock, holdings.hear, changes.forget, stack)
+    if machine is fleet:  # else the marks are Redis's, which has no list of them
+        stack.callback(asyncio.create_task(changes.read_ahead()).cancel)
     purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
     return Member(changes, fleet, machine, budget, purging)
 

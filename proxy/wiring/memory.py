@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.engine import at_hand
-from proxy.engine.at_hand import AtHand, Held
+from proxy.engine.at_hand import AtHand, Held, Opened
 from proxy.engine.changes import Changes, Forgetful
 from proxy.engine.copies import Copies, Hot
 from proxy.engine.shelf import Shelf
 from proxy.rules.endpoints import Kind
-from proxy.stores.base import Blob, BlobStore, Store
+from proxy.stores.base import BlobStore, Store
 from proxy.stores.memory import Memory
 
 TARBALLS = 4
@@ -27,17 +28,21 @@ class Tiers:
     entries: Memory[Hot]
     negatives: Memory[Hot]
     small: Memory[Held]
-    files: Memory[Blob]
+    files: Memory[Opened]
 
     @classmethod
     def of(cls, room: int) -> Tiers:
         """With `room` bytes (`cache.memory`) for what exists."""
         tarballs = room // TARBALLS
-        return cls(Memory(room - tarballs), Memory(NEGATIVES), Memory(tarballs), Memory(at_hand.OPEN))
+        return cls(Memory(room - tarballs), Memory(NEGATIVES), Memory(tarballs), Memory(at_hand.OPEN_BYTES))
 
     @property
     def all(self) -> Sequence[Forgetful]:
         return self.entries, self.negatives, self.small, self.files
+
+    def told(self, serving: bool) -> Sequence[Memory[Any]]:
+        """Those of which figures tell: what holds bytes, not files. The memory of a mere command serves nobody."""
+        return (self.entries, self.negatives, self.small) if serving else ()
 
     def copies(self, *, json: Store, index: Store, keep: float, changes: Changes) -> Copies:
         return Copies(

@@ -13,6 +13,7 @@ from proxy.errors import SettingsError
 from proxy.metrics.table import StoreName
 from proxy.metrics.telling import Bounded, Medium
 from proxy.settings import Settings
+from proxy.stores import codec
 from proxy.stores.base import Observer, Store
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
@@ -84,7 +85,8 @@ async def stores(
     stack.push_async_callback(client.aclose)
     shared, remembered = redis("index"), redis("mark")
     media = {StoreName.JSON: [client, remembered], StoreName.INDEX: [bounded(index), shared], **tarballs}
-    return Stores(client, Mirrored(shared, index), remembered, blobs, [index], [index, shared, client], media)
+    mirrored = Mirrored(shared, index, codec.responded_at)
+    return Stores(client, mirrored, remembered, blobs, [index], [index, shared, client], media)
 
 
 def reclaiming(settings: Settings, directory: Path, kept: Stores, limit: Limit, clock: Clock) -> Reclaiming:

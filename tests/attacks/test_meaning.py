@@ -10,6 +10,7 @@ from proxy.errors import Refused
 from proxy.model import Host
 from proxy.rules import keys, paths, routes
 from proxy.rules.endpoints import BY_NAME, Kind, Policy
+from proxy.upstream.base import Ask
 from proxy.upstream.http import HttpUpstream
 
 UPSTREAM = HttpUpstream(
@@ -88,9 +89,9 @@ def meant(raw: tuple[bytes, bytes]) -> tuple[str, str, str, bytes] | None:
     elif row.kind is Kind.PRIVATE:
         target = paths.target(match.path, match.query)
         key = f"{row.name} {target}"
-    url: httpx.URL = UPSTREAM._origins[row.host].join(target)
+    url = UPSTREAM._request(Ask(row.host, "GET", target), 1.0).url
     assert url.raw_path == target.encode(), "what is meant is what is sent"
-    assert url == UPSTREAM._origins[row.host].copy_with(raw_path=url.raw_path), "and where it is meant to go"
+    assert httpx.URL(str(url)).netloc == UPSTREAM._origins[row.host].netloc, "and where it is meant to go"
     return key, url.scheme, url.netloc.decode(), url.raw_path
 
 

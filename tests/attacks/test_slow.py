@@ -1,5 +1,5 @@
-"""The four attacks of slowhttptest in short: whoever is slow does so at nobody's expense. `slow` as a program plays them
-longer and holds the figures; how long a request takes here says more about what else this machine does.
+"""The four attacks of slowhttptest in short: whoever is slow does so at nobody's expense. `slow` as a program
+plays them longer and holds the figures; how long a request takes here says more about what else this machine does.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def test_what_was_warmed_is_served_without_upstream(tmp_path: Path, upstream: Up
     assert len(asked) == 2 * len(samples.LOCKED) and set(asked.values()) == {1}
     upstream.forget()
     again = ran("warm", "-", settings=settings, home=tmp_path, stdin=lock(samples.LOCKED, upstream))
-    assert again.returncode == 0 and "0 bytes fetched" in again.stderr
+    assert again.returncode == 0 and "0 B fetched" in again.stderr
     assert not upstream.asked()
     upstream.stop()
     with harness.proxy(tmp_path / "proxy", {**settings, "CRATES_PROXY_UPSTREAM__OFFLINE": "true"}) as proxy:
@@ -69,6 +69,8 @@ def test_warm_takes_names_and_says_what_it_could_not_get(tmp_path: Path, upstrea
     assert "nope: crate `nope` does not exist" in done.stderr
     assert "abc 9.9.9: crate `abc` does not have a version `9.9.9`" in done.stderr
     assert "2 of 4 could not be had" in done.stderr
+    again = ran("warm", "leaf", "ok@0.1.0", settings=settings, home=tmp_path)
+    assert "2 of 2 are there: 0 B fetched for 0, 2 were there before" in again.stderr
     # The newest that is neither yanked nor a pre-release, and exactly what was named.
     assert {asked.target for asked in upstream.asked(host="static")} == {
         "/crates/leaf/leaf-1.1.0.crate",
@@ -216,6 +218,7 @@ def test_setup_prints_the_lines_that_the_readme_tells(tmp_path: Path) -> None:
 def test_version_and_help(tmp_path: Path) -> None:
     assert ran("--version", home=tmp_path).stdout.startswith("crates-proxy, version ")
     listed = ran("--help", home=tmp_path).stdout
+    assert "..." not in listed.partition("Commands:")[2], "a line of the list is cut short"
     for command in COMMANDS:
         assert f"\n  {command} " in listed
         told = ran(command, "--help", home=tmp_path)

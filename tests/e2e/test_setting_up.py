@@ -220,6 +220,11 @@ def test_doctor_says_which_step_of_the_way_fails(tmp_path: Path) -> None:
         assert any(line.startswith(f"{grade} {what}: ") and word in line for line in lines), (what, done.stdout)
 
 
+def test_doctor_wants_a_url_to_be_one(tmp_path: Path) -> None:
+    done = ran("doctor", "--url", "crates.example.org", home=tmp_path)
+    assert done.returncode == 2 and "does not begin with http:// or https://" in done.stderr
+
+
 def test_offline_doctor_asks_nobody(upstream: Upstream, tmp_path: Path) -> None:
     settings = {**upstream.settings_env(), "CRATES_PROXY_UPSTREAM__OFFLINE": "true", "HOME": str(tmp_path)}
     done = ran("doctor", settings=settings, home=tmp_path, cwd=tmp_path)
@@ -231,6 +236,7 @@ def test_offline_doctor_asks_nobody(upstream: Upstream, tmp_path: Path) -> None:
     [
         (("crates-proxy", "ver"), 1, {"verify"}),
         (("crates-proxy", "purge", "--endpoint", "owner"), 3, {"owners", "owner_user", "owner_team"}),
+        (("crates-proxy", "purge", "--endpoint", "pub"), 3, set()),  # of what is never stored nothing can be purged
         (("crates-proxy", "purge", "--s"), 2, {"--soft"}),
         (("crates-proxy", "completion", ""), 2, {"bash", "zsh", "fish"}),
     ],
@@ -243,7 +249,7 @@ def test_a_shell_completes_commands_options_and_endpoints(
     done = subprocess.run(
         [program], env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **env}, capture_output=True, text=True
     )
-    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered, done.stderr
+    assert {line.partition(",")[2] for line in done.stdout.split()} == offered, done.stderr
 
 
 def test_bash_takes_the_script_that_is_printed(tmp_path: Path) -> None:

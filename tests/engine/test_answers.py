@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from proxy.engine.answers import Answers
+from proxy.engine.answers import UNREACHED, Answers
 from proxy.engine.changes import Changes
 from proxy.engine.copies import Copies, Hot
+from proxy.engine.deferred import Deferred
 from proxy.engine.flight import FIRST_BYTE
 from proxy.engine.renewing import Renewing
+from proxy.errors import Faulty
 from proxy.model import Invalidation, Selection, Verdict
 from proxy.rules import endpoints, keys, routes
 from proxy.rules.endpoints import Kind, Policy
@@ -109,6 +111,62 @@ def test_who_has_a_copy_is_not_failed_by_an_upstream_that_begins_and_does_not_en
         outcome = await answers.get(read)
         assert (outcome.verdict, outcome.detail) == (Verdict.STALE, "stale-if-error")
         assert loop.time() - begun <= FIRST_BYTE
+        await answers.aclose()
+
+    with virtual_time.running() as runner:
+        runner.run(main())
+
+
+class Away(FakeUpstream):
+    """Cannot be reached until a time of the loop."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.until = 0.0
+
+    async def send(self, ask: Ask) -> FakeAnswer:
+        if asyncio.get_running_loop().time() < self.until:
+            error = Faulty("it cannot be reached")
+            error.unsent = True
+            raise error
+        return await super().send(ask)
+
+
+def test_what_was_asked_for_while_upstream_could_not_be_reached_is_fetched_when_it_can() -> None:
+    async def main() -> None:
+        clock, loop = virtual_time.clock(), asyncio.get_running_loop()
+        store, memory, negatives = DictStore(), Memory[Hot](1 << 20), Memory[Hot](1 << 20)
+        upstream = Away(b'{"dependencies":[]}')
+        deferred = Deferred(refresh=lambda read: answers.refresh(read), held=lambda: 0.0, clock=clock)
+        answers = Answers(
+            copies=Copies(
+                memory=memory,
+                negatives=negatives,
+                stores={Kind.JSON: store},
+                keep={Kind.JSON: None},
+                changes=Changes(store, keep=1.0, tiers=(memory, negatives)),
+            ),
+            upstream=upstream,
+            fleet=FakeFleet(),
+            renewing=Renewing(index=lambda read: answers.get(read), index_policy=Policy(), ceiling=0.0, clock=clock),
+            clock=clock,
+            observe=lambda what, happened: None,
+            stale_after=2.0,
+            put_off=deferred.note,
+        )
+        deferred.start()
+        match = routes.match("GET", PATH, ())
+        read = keys.read(match, endpoints.policy(match.endpoint, ()))
+        await answers.get(read)
+        await asyncio.sleep(8 * 86400)
+        upstream.until = loop.time() + 3600
+        assert (await answers.get(read)).detail == "stale-if-error"
+        await asyncio.sleep(3600)
+        assert upstream.asked == 1
+        await asyncio.sleep(UNREACHED)
+        hot = answers.hot(read.key)
+        assert upstream.asked == 2 and hot is not None and hot.fresh(clock()) and len(deferred) == 0
+        await deferred.aclose()
         await answers.aclose()
 
     with virtual_time.running() as runner:

@@ -50,8 +50,8 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def deferred(api: Api, most: int = 10_000) -> AsyncIterator[Deferred]:
-    made = Deferred(refresh=api.refresh, held=api.held, clock=virtual_time.clock(), most=most)
+async def deferred(api: Api, most: int = 10_000, pace: float = 0.0) -> AsyncIterator[Deferred]:
+    made = Deferred(refresh=api.refresh, held=api.held, clock=virtual_time.clock(), most=most, pace=pace)
     made.start()
     try:
         yield made
@@ -123,6 +123,19 @@ def test_of_too_many_the_one_that_nobody_has_wanted_for_longest_is_forgotten() -
             made.note(crate(1))
             await asyncio.sleep(20)
             assert api.fetched[3:] == ["crate-1"], "nor is it kept in mind when more than so many were tried"
+
+    played(play)
+
+
+def test_where_there_is_no_hurry_one_goes_now_and_then_and_all_have_their_turn() -> None:
+    async def play() -> None:
+        api = Api()
+        async with deferred(api, pace=100.0) as made:
+            for _ in range(4):  # a tool that reads all of them again before all had their turn
+                for number in range(6):
+                    made.note(crate(number))
+                await asyncio.sleep(160)
+        assert [(at, which) for at, which, _ in api.tried] == [(100.0 * n, f"crate-{n % 6}") for n in range(7)]
 
     played(play)
 

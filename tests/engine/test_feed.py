@@ -37,7 +37,7 @@ class Shelf(DictStore):
 
 
 class NoBlobs:
-    async def open(self, crate: object, sha256: str) -> Blob | None:
+    async def open(self, crate: object, sha256: str, *, unread: bool = False) -> Blob | None:
         return None
 
     def used(self, sha256: str) -> None:

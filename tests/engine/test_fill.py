@@ -199,14 +199,34 @@ async def test_bytes_that_come_differently_the_second_time_make_no_answer(tmp_pa
             assert process.received == wrong[: 4 * PIECE]
 
 
-async def test_a_file_too_large_to_be_stored_is_fetched_by_each_in_turn(tmp_path: Path) -> None:
+async def test_a_file_too_large_to_be_stored_is_fetched_once_for_those_who_come_while_it_does(tmp_path: Path) -> None:
     async with machine(tmp_path, BODY, BODY) as here:
+        filler = await here.filler(5, largest=100)
+        readers = [await here.process(largest=100) for _ in range(3)]
+        for reader in readers:
+            await reader.has(4 * PIECE)
+        here.upstream.answers[0].let(5)
+        assert await filler.is_whole()
+        assert [await reader.is_whole() for reader in readers] == [True] * 3
+        assert here.upstream.asked == 1 and not any(reader.fill.fetched or reader.fill.kept for reader in readers)
+        late = await here.process(largest=100)
+        await until(lambda: here.upstream.asked == 2)
+        here.upstream.answers[1].let(10)
+        assert await late.is_whole()
+    assert not list((tmp_path / "tarballs/tmp").iterdir())
+
+
+async def test_nobody_takes_the_last_byte_of_a_file_that_is_not_right(tmp_path: Path) -> None:
+    wrong = BODY[:-1] + bytes([BODY[-1] ^ 1])
+    async with machine(tmp_path, wrong, BODY) as here:
         filler = await here.filler(5, largest=100)
         reader = await here.process(largest=100)
         await reader.has(4 * PIECE)
         here.upstream.answers[0].let(5)
-        assert await filler.is_whole()
+        with pytest.raises(Faulty, match="checksum"):
+            await filler.is_whole()
         await until(lambda: here.upstream.asked == 2)
+        assert len(reader.received) <= 9 * PIECE
         here.upstream.answers[1].let(10)
         assert await reader.is_whole()
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.at_hand import AtHand, Held, key
+from proxy.engine.at_hand import AtHand, Held, Opened, key
 from proxy.engine.changes import Changes
 from proxy.engine.purging import Holdings
 from proxy.model import Crate, Invalidation, Selection
-from proxy.stores.base import Blob
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.memory import Memory
 from tests.engine.fakes import DictStore
@@ -37,7 +36,7 @@ class SlowDisk(DiskBlobs):
 async def test_a_tarball_taken_to_memory_while_it_is_being_purged_is_forgotten_with_its_file(tmp_path: Path) -> None:
     blobs = SlowDisk(tmp_path, 0, lambda what, happened: None, lambda: 1000.0)
     blobs.time = asyncio.Event()
-    small, files = Memory[Held](1 << 24), Memory[Blob](8)
+    small, files = Memory[Held](1 << 24), Memory[Opened](1 << 24)
     at_hand = AtHand(blobs=blobs, small=small, files=files)
     changes = Changes(DictStore(), keep=1.0, tiers=(small, files))
     holdings = Holdings(changes=changes, stores=(), blobs=blobs)
@@ -48,6 +47,6 @@ async def test_a_tarball_taken_to_memory_while_it_is_being_purged_is_forgotten_w
     assert await at_hand.open(LEAF, SHA256) is not None, "its file is still there"
     blobs.time.set()
     await holdings.aclose()
-    assert at_hand.held(key(LEAF, SHA256)) is None
+    assert at_hand.kept(key(LEAF, SHA256)) is None
     assert await at_hand.open(LEAF, SHA256) is None
     await blobs.aclose()

@@ -540,7 +540,7 @@ def meant(raw: bytes) -> tuple[str, tuple[str, bytes]] | None:
         read = keys.read(found, Policy())
     except Refused:
         return None
-    url = httpx.URL("http://h").join(read.target)
+    url = httpx.URL("http://h").copy_with(raw_path=read.target.encode())
     if (url.scheme, url.host, url.port, url.raw_path) != ("http", "h", None, read.target.encode()):
         raise Fault(f"{read.target} is sent as {url}")
     if read.endpoint.kind is Kind.TARBALL:  # these have no key but their checksum

@@ -118,9 +118,8 @@ class Saying:
             connect_timeout=5,
             patience=20,
         )
-        for transport in (*made._shared.values(), made._straight):
-            pool: Any = transport._pool
-            pool._network_backend = _Network(self, pool._network_backend)
+        for pool in (*made._shared.values(), *made._straight.values()):
+            pool._maker._network_backend = _Network(self, pool._maker._network_backend)
         return made
 
 

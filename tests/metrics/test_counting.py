@@ -56,7 +56,7 @@ class Tally:
 
 def test_hits_that_another_part_counts_are_taken_over_as_they_rise() -> None:
     counters, hits = Counters(), {("index", 200): Tally(3, 30), ("index", 304): Tally()}
-    counters.adopt(hits)
+    counters.adopt(lambda: hits)
     counters.hit("index", 200, 10)
     counts = counters.take().counts
     assert of(table.REQUESTS, counts) == {("index", "hit", "200"): 4}

@@ -51,6 +51,10 @@ def test_our_own_lines_lead_here_and_nothing_is_wrong_with_them() -> None:
         (replaced(f'[source.m]\nregistry = "sparse+{INDEX[:-1]}"'), f'add it: "sparse+{INDEX}"'),
         (replaced('[source.m]\ndirectory = "vendor"'), "warn cargo source: [source.m] directory = 'vendor'"),
         (replaced('[source.m]\nlocal-registry = "all"'), "cargo asks no registry"),
+        (
+            replaced(f'[source.m]\nregistry = "sparse+{INDEX}"\ndirectory = "vendor"'),
+            "[source.m] has registry (config.toml) and directory (config.toml), of which cargo takes one",
+        ),
         (replaced('[source.m]\ngit = "https://g"'), "cargo asks no registry"),
         ("[source", "fail cargo configuration: config.toml: it is not TOML"),
     ],

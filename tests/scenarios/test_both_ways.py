@@ -5,6 +5,7 @@ Every other play checks that too: `tests.proxied` asks again, at a door without 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from proxy.stores.base import MAPPED
 from tests.proxied import Proxied, proxied
 from tests.server.raw import OFFER
 from tests.upstream import Source, Upstream, samples
@@ -64,10 +66,18 @@ UNUSUAL = {
 }
 
 
-def asked(url: str, path: str, fields: bytes = b"", method: str = "GET", version: str = "1.1", times: int = 1) -> bytes:
+def asked(
+    url: str,
+    path: str,
+    fields: bytes = b"",
+    method: str = "GET",
+    version: str = "1.1",
+    times: int = 1,
+    host: str = "127.0.0.1",
+) -> bytes:
     """All that comes back on one connection, byte for byte, but for the dates."""
     address = urlsplit(url)
-    head = f"{method} {path} HTTP/{version}\r\nHost: 127.0.0.1\r\n".encode() + fields + b"\r\n"
+    head = f"{method} {path} HTTP/{version}\r\nHost: {host}\r\n".encode() + fields + b"\r\n"
     found = b""
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as client:
         with client.makefile("rb") as wire:
@@ -94,8 +104,32 @@ def _answer(wire: io.BufferedIOBase, method: str) -> bytes:
 
 def warmed(proxy: Proxied, upstream: Upstream) -> list[str]:
     """Paths of what is at hand: JSON, an index file, a tarball."""
-    line = upstream.registry.release("leaf", "1.0.0").line
-    paths = [CRATE, INDEX, f"/files/crates/leaf/1.0.0/{line['cksum']}/download"]
+    return _warmed(proxy, [CRATE, INDEX, of_tarball(upstream, "leaf")])
+
+
+def of_tarball(upstream: Upstream, name: str) -> str:
+    return f"/files/crates/{name}/1.0.0/{upstream.registry.release(name, '1.0.0').line['cksum']}/download"
+
+
+def large(proxy: Proxied, upstream: Upstream, size: int = 700_000) -> tuple[str, bytes]:
+    """The path of a tarball that is too large for memory, and held open by now; and what is in it."""
+    upstream.registry.add(Source("big", "1.0.0", padding=size), samples.OWNER)
+    (path,) = _warmed(proxy, [of_tarball(upstream, "big")])
+    return path, upstream.registry.release("big", "1.0.0").tarball
+
+
+def tells(directory: Path) -> bool:
+    """Whether the file system tells what of a file is in memory: one that is memory itself does not (tmpfs)."""
+    with open(directory / "probe", "w+b") as file:
+        file.write(b"x")
+        file.flush()
+        try:
+            return os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+        except OSError:
+            return False
+
+
+def _warmed(proxy: Proxied, paths: list[str]) -> list[str]:
     for path in paths:
         for _ in range(2):
             assert proxy.get(path).status_code == 200
@@ -119,7 +153,7 @@ def taken(proxy: Proxied, *args: Any, **kwargs: Any) -> int:
 def test_what_is_usual_goes_the_short_way_and_is_answered_the_same(
     fields: bytes, proxy: Proxied, upstream: Upstream
 ) -> None:
-    for path in warmed(proxy, upstream):
+    for path in (*warmed(proxy, upstream), *([large(proxy, upstream)[0]] if tells(proxy.directory) else []), CONFIG):
         for method in ("GET", "HEAD"):
             times = 1 if b"close" in fields else 3
             assert taken(proxy, path, fields, method, times=times) == times
@@ -129,11 +163,11 @@ def test_what_is_usual_goes_the_short_way_and_is_answered_the_same(
 
 @pytest.mark.parametrize("fields", UNUSUAL.values(), ids=UNUSUAL)
 def test_what_is_unusual_goes_to_the_app(fields: bytes, proxy: Proxied, upstream: Upstream) -> None:
-    for path in warmed(proxy, upstream):
+    for path in (*warmed(proxy, upstream), large(proxy, upstream)[0], CONFIG):
         assert taken(proxy, path, fields, times=2) == 0
 
 
-@pytest.mark.parametrize("path", [CONFIG, README, PLAIN, METADATA, "/healthz", "/", "/nowhere", CRATE + "/nope", "/%"])
+@pytest.mark.parametrize("path", [README, PLAIN, METADATA, "/healthz", "/", "/nowhere", CRATE + "/nope", "/%"])
 def test_what_is_not_the_same_for_all_or_not_at_hand_goes_to_the_app(path: str, proxy: Proxied) -> None:
     asked(proxy.url, path)
     assert taken(proxy, path, times=2) == 0
@@ -244,31 +278,129 @@ def test_every_answer_is_counted_with_its_bytes(proxy: Proxied, upstream: Upstre
     assert body == upstream.registry.index_file("leaf")
 
 
-def test_a_large_tarball_goes_to_the_app_and_is_held_open(upstream: Upstream, tmp_path: Path) -> None:
-    noise = "".join(f"// {os.urandom(60).hex()}\n" for _ in range(10_000))
-    upstream.registry.add(Source("big", "1.0.0", code=noise), samples.OWNER)
-    release = upstream.registry.release("big", "1.0.0")
-    path = f"/files/crates/big/1.0.0/{release.line['cksum']}/download"
+@pytest.mark.parametrize("given", ["127.0.0.1:1", "localhost", "[::1]:80", "LOCALHOST", "127.0.0.1:", "proxy.test"])
+def test_everybody_is_told_the_address_that_he_uses(given: str, proxy: Proxied) -> None:
+    asked(proxy.url, CONFIG, host=given)
+    assert taken(proxy, CONFIG, times=2, host=given) == (0 if given == "proxy.test" else 2)
+    assert given == "proxy.test" or f'"http://{given.lower()}"'.encode() in asked(proxy.url, CONFIG, host=given)
+
+
+def test_more_addresses_than_are_remembered_are_told_too(proxy: Proxied) -> None:
+    for _ in range(2):
+        for number in range(100):
+            host = f"127.0.0.1:{number}"
+            assert f'"http://{host}"'.encode() in asked(proxy.url, CONFIG, host=host)
+    assert taken(proxy, CONFIG, times=3) == 3
+
+
+def test_who_has_config_json_is_told_so_the_short_way(proxy: Proxied) -> None:
+    tag = proxy.get(CONFIG).headers["etag"]
+    host = urlsplit(proxy.url).netloc
+    fields = f"If-None-Match: {tag}\r\n".encode()
+    assert taken(proxy, CONFIG, fields, times=2, host=host) == 2
+    assert asked(proxy.url, CONFIG, fields, host=host).startswith(b"HTTP/1.1 304 ")
+
+
+def test_a_larger_tarball_is_held_open_until_it_is_purged(upstream: Upstream, tmp_path: Path) -> None:
     with proxied(upstream, tmp_path, both_ways=False, access__admin_token="secret") as proxy:
-        assert [proxy.get(path).content == release.tarball for _ in range(3)] == [True] * 3
-        known = f'If-None-Match: "{release.line["cksum"]}"\r\n'.encode()
-        for fields in (*USUAL.values(), *UNUSUAL.values(), known):
-            assert taken(proxy, path, fields) == 0
-        for fields in (*USUAL.values(), known):
-            assert taken(proxy, path, fields, "HEAD") == 0
-        for file in (tmp_path / "tarballs").glob("??/*"):
-            file.unlink()
-        assert proxy.get(path).content == release.tarball
+        path, content = large(proxy, upstream)
+        assert taken(proxy, path, times=2) == 2 * tells(tmp_path)
+        assert proxy.get(path).content == content
         proxy.client.post(f"{proxy.url}/-/purge", json={"crate": "big"}, headers={"authorization": "Bearer secret"})
         assert proxy.get(path).headers["x-cache"] == "MISS"
 
 
-def test_a_small_tarball_that_is_not_what_its_name_says_is_not_held(upstream: Upstream, tmp_path: Path) -> None:
+def test_a_tarball_too_large_to_be_sent_in_one_goes_to_the_app(proxy: Proxied, upstream: Upstream) -> None:
+    path, content = large(proxy, upstream, MAPPED)
+    assert len(content) > MAPPED
+    assert taken(proxy, path) == 0
+    assert taken(proxy, path, method="HEAD") == 1
+    assert proxy.get(path).content == content
+    assert proxy.get(path, range="bytes=5-9").content == content[5:10]
+
+
+def test_a_file_that_was_cut_short_is_not_sent_as_a_whole(upstream: Upstream, tmp_path: Path) -> None:
+    with proxied(upstream, tmp_path, both_ways=False) as proxy:
+        path, content = large(proxy, upstream)
+        assert taken(proxy, path) == tells(tmp_path)
+        (file,) = (tmp_path / "tarballs").glob("??/*")
+        os.truncate(file, 300_000)
+        again = proxy.get(path)
+        assert (again.headers["x-cache"], again.content) == ("MISS", content)
+        assert taken(proxy, path) == 0
+        assert taken(proxy, path) == tells(tmp_path)
+
+
+def test_a_file_that_is_cut_short_while_it_is_sent_ends_the_connection(upstream: Upstream, tmp_path: Path) -> None:
+    with proxied(upstream, tmp_path, both_ways=False) as proxy:
+        path, content = large(proxy, upstream, MAPPED - 100_000)
+        (file,) = (tmp_path / "tarballs").glob("??/*")
+        with slow_reader(proxy, path) as client:
+            begun = client.recv(10_000)
+            os.truncate(file, 100_000)
+            with contextlib.suppress(ConnectionResetError):
+                while piece := client.recv(1 << 20):
+                    begun += piece
+            assert len(begun) < len(content)
+        assert proxy.get("/healthz").status_code == 200
+
+
+def test_who_reads_slowly_holds_nobody_up_and_gets_all_of_it(upstream: Upstream, tmp_path: Path) -> None:
+    with proxied(upstream, tmp_path, both_ways=False, access__admin_token="secret") as proxy:
+        path, content = large(proxy, upstream, MAPPED - 100_000)
+        small = warmed(proxy, upstream)
+        with contextlib.ExitStack() as opened:
+            clients = [opened.enter_context(slow_reader(proxy, path)) for _ in range(5)]
+            begun = [bytearray(client.recv(10_000)) for client in clients]
+            assert [taken(proxy, each) for each in small] == [1, 1, 1]
+            # What they read stays theirs, whatever becomes of the file.
+            proxy.client.post(f"{proxy.url}/-/purge", json={"all": True}, headers={"authorization": "Bearer secret"})
+            for client, got in zip(clients, begun, strict=True):
+                client.sendall(b"GET /healthz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                while piece := client.recv(1 << 20):
+                    got += piece
+                head, _, body = got.partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200 ")
+                assert body.startswith(content + b"HTTP/1.1 200 ")
+
+
+@contextlib.contextmanager
+def slow_reader(proxy: Proxied, path: str) -> Iterator[socket.socket]:
+    """It has asked for it, and takes little at a time."""
+    address = urlsplit(proxy.url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        client.settimeout(10)
+        client.connect((address.hostname or "", address.port or 0))
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        yield client
+
+
+def test_the_app_sends_parts_of_a_larger_tarball(proxy: Proxied, upstream: Upstream) -> None:
+    path, content = large(proxy, upstream, 2_500_000)
+    before = proxy.short()
+    for first, last in ((0, len(content) - 1), (1, 1), (1_048_575, 2_097_152), (2_000_000, len(content) - 1)):
+        part = proxy.get(path, range=f"bytes={first}-{last}")
+        assert part.content == content[first : last + 1]
+    assert proxy.get(path, pragma="no-cache").content == content
+    assert proxy.short() == before
+
+
+def test_over_tls_nothing_is_taken_from_a_file_that_could_be_cut_short(proxy: Proxied, upstream: Upstream) -> None:
+    path, content = large(proxy, upstream)
+    lookup = proxy.lookup()
+    scope = {"method": "GET", "raw_path": path.encode(), "query_string": b"", "headers": [(b"host", b"localhost")]}
+    whole, over_tls = (lookup.wanted({**scope, "scheme": scheme}) for scheme in ("http", "https"))
+    found = lookup.answer(whole)
+    assert bytes(found[1]) == content if tells(proxy.directory) else found is None
+    assert lookup.answer(over_tls) is None
+
+
+def test_a_small_tarball_that_is_not_what_its_name_says_is_fetched_anew(upstream: Upstream, tmp_path: Path) -> None:
     with proxied(upstream, tmp_path) as proxy:
         path = warmed(proxy, upstream)[2]
     (file,) = (tmp_path / "tarballs").glob("??/*")
     file.write_bytes(b"x" * file.stat().st_size)
     with proxied(upstream, tmp_path, both_ways=False) as proxy:
-        for _ in range(3):
-            assert proxy.get(path).headers["x-cache"] == "HIT"
+        assert [proxy.get(path).headers["x-cache"] for _ in range(2)] == ["MISS", "HIT"]
         assert proxy.short() == 0

@@ -19,6 +19,7 @@ from tests.upstream.wire import Reply, laid_out
 CRATE, INDEX, TARBALL = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/crates/leaf/1.0.0/download"
 OLD = "/api/v1/something/old"
 OTHER, ANOTHER = "/api/v1/something/new", "/api/v1/crates/abc/1.0.0/download"
+PRIVATE = "/api/v1/me"
 DAY = 86400.0
 
 
@@ -102,7 +103,7 @@ def test_a_copy_that_may_not_be_served_on_an_error_is_not_served(upstream: Upstr
 
 def test_with_nothing_stored_there_is_an_error_in_time(upstream: Upstream, tmp_path: Path) -> None:
     """However many waits there are in a row: a tarball waits for its index file, and then for itself; who wants a
-    part of one waits for the whole, which goes on coming."""
+    part of one waits for the whole, which goes on coming. What is private waits no longer."""
     upstream.fault("api", faults.Status(200, (("cache-control", "max-age=60"),), b"old"), times=1)
     upstream.hold("static GET /crates/leaf/")
     upstream.fault("index", _Late(10.0))
@@ -110,7 +111,7 @@ def test_with_nothing_stored_there_is_an_error_in_time(upstream: Upstream, tmp_p
     part = {"range": "bytes=0-9"}
     with (
         proxied(upstream, tmp_path, upstream__read_timeout="60s") as proxy,
-        concurrent.futures.ThreadPoolExecutor(5) as pool,
+        concurrent.futures.ThreadPoolExecutor(6) as pool,
     ):
         assert proxy.get(OLD).content == b"old"
         upstream.hold("api")
@@ -118,12 +119,12 @@ def test_with_nothing_stored_there_is_an_error_in_time(upstream: Upstream, tmp_p
         begun = time.monotonic()
         asked = [
             pool.submit(proxy.client.get, proxy.url + path, headers=fields, timeout=40)
-            for path, fields in ((CRATE, {}), (TARBALL, {}), (OTHER, {}), (ANOTHER, part), (OLD, {}))
+            for path, fields in ((CRATE, {}), (TARBALL, {}), (OTHER, {}), (ANOTHER, part), (PRIVATE, {}), (OLD, {}))
         ]
         *answers, stale = [each.result(40) for each in asked]
         assert FIRST_BYTE - 1 < time.monotonic() - begun < 25.0
         assert (stale.status_code, stale.headers["x-cache"], stale.content) == (200, "STALE", b"old")
-        assert [answer.status_code for answer in answers] == [504] * 4
+        assert [answer.status_code for answer in answers] == [504] * 5
         assert all("within 24 s" in answer.json()["errors"][0]["detail"] for answer in answers)
         assert answers[3].headers["retry-after"] == "5"
         again = proxy.client.get(proxy.url + ANOTHER, headers=part)

@@ -21,7 +21,7 @@ from tests.server.raw import OFFER, Message, Receive, Send, answers
 from tests.server.test_protocol import Wire, turns
 
 HOST = b"Host: h\r\n"
-BODIES = {b"/hot": b"hot" * 10, b"/large": b"large" * 50_000}
+BODIES: dict[bytes, bytes] = {b"/hot": b"hot" * 10, b"/large": b"large" * 50_000, b"/mapped": b"mapped" * 50_000}
 
 
 def head_of(body: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -55,13 +55,18 @@ class Shelf:
             return None
         return scope["method"], scope["raw_path"]
 
-    def answer(self, wanted: Any) -> tuple[bytes, bytes] | None:
+    def answer(self, wanted: Any) -> fast.Answer | None:
         method, path = wanted
         body = self.bodies.get(path)
         if body is None:
             return None
         self.given += 1
-        return fast.head(200, head_of(body)), b"" if method == "HEAD" else body
+        head = fast.head(200, head_of(body))
+        if method == "HEAD":
+            return head, b"", head
+        if path == b"/mapped":
+            return head, memoryview(body), None
+        return head, body, head + body if len(body) < 1000 else None
 
 
 class Pausing(Wire):
@@ -70,6 +75,12 @@ class Pausing(Wire):
     def __init__(self, room: int = sys.maxsize) -> None:
         super().__init__()
         self.room = room
+        self.unsent = 0
+        self.asked = 0  # how often it was asked for these bytes
+
+    def get_write_buffer_size(self) -> int:
+        self.asked += 1
+        return self.unsent
 
     def write(self, data: Any) -> None:
         super().write(data)
@@ -126,6 +137,8 @@ EXCHANGES = {
     "the same head again and again": ([get()] * 4 + [LAST], 4),
     "an offer again and again": ([get(fields=OFFER)] * 4 + [LAST], 4),
     "large": ([get(b"/large")] * 3 + [LAST], 3),
+    "mapped": ([get(b"/mapped")] * 3 + [get(b"/mapped", CLOSE)], 4),
+    "heads of what is mapped": ([get(b"/mapped", method=b"HEAD")] * 3 + [get(b"/mapped", CLOSE, method=b"HEAD")], 4),
     "heads only": ([get(method=b"HEAD")] * 3 + [get(), LAST], 4),
     "pipelined": ([get() * 5, get() * 5 + LAST], 10),
     "pipelined with what the app answers": ([get() + get(b"/cold") + get() + get(b"/large") + LAST], 1),
@@ -327,6 +340,22 @@ def test_an_idle_connection_ends_although_its_heads_were_not_read() -> None:
             protocol.data_received(get())
             await asyncio.sleep(0.03)
             assert not wire.is_closing()
+        await wire.closed.wait()
+
+    run(play)
+
+
+def test_who_still_reads_is_not_idle() -> None:
+    async def play() -> None:
+        wire = Pausing()
+        protocol, _ = connected(Shelf(), wire=wire, timeout_keep_alive=1)
+        protocol.timeout_keep_alive = 0.01  # type: ignore[assignment]
+        wire.unsent = 1
+        protocol.data_received(get(b"/mapped"))
+        while wire.asked < 5:
+            await asyncio.sleep(0.01)
+            assert not wire.is_closing()
+        wire.unsent = 0
         await wire.closed.wait()
 
     run(play)

@@ -18,8 +18,11 @@ from typing import Any
 import pytest
 
 from proxy.model import Crate, Selection, State
-from proxy.stores.base import Listed, Observer, Spool
+from proxy.stores import proofs
+from proxy.stores.base import MAPPED, Listed, Observer, Spool
 from proxy.stores.blobs import DiskBlobs
+from proxy.stores.descriptor import Descriptor
+from proxy.stores.proofs import LASTS, Proofs
 
 pytestmark = pytest.mark.anyio
 
@@ -97,6 +100,46 @@ async def test_an_empty_file_is_a_file(blobs: DiskBlobs) -> None:
     sha256 = await kept(blobs, b"")
     blob = await blobs.open(SERDE, sha256)
     assert blob is not None and (blob.size, await blob.read(0, 10)) == (0, b"")
+
+
+async def test_what_is_in_memory_can_be_had_without_a_copy(blobs: DiskBlobs, tmp_path: Path) -> None:
+    sha256 = await kept(blobs)
+    blob = await blobs.open(SERDE, sha256)
+    assert blob is not None
+    with open(published(tmp_path), "rb") as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except OSError:  # a file system that does not tell, as tmpfs
+            assert blob.mapped() is None
+            return
+        mapped = blob.again().mapped()
+        assert mapped is not None and mapped == CONTENT
+        assert blob.mapped() is mapped
+        os.truncate(published(tmp_path), 300_000)
+        assert blob.mapped() is None
+        blob.close()
+        with pytest.raises(OSError):
+            blob.mapped()
+        assert mapped[:1000] == CONTENT[:1000]
+
+
+async def test_what_is_not_in_memory_is_not_waited_for(blobs: DiskBlobs, tmp_path: Path) -> None:
+    sha256 = await kept(blobs)
+    blob = await blobs.open(SERDE, sha256)
+    assert blob is not None
+    with open(published(tmp_path), "rb") as file:
+        os.posix_fadvise(file.fileno(), 300_000, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], len(CONTENT) - 1, os.RWF_NOWAIT)
+        except OSError:  # or a file system that keeps it in memory whatever it is told
+            assert blob.mapped() is None
+    assert await blob.read(0, len(CONTENT)) == CONTENT
+
+
+async def test_empty_and_very_large_files_are_read_piece_by_piece(blobs: DiskBlobs) -> None:
+    for content in (b"", bytes(MAPPED + 1)):
+        blob = await blobs.open(SERDE, await kept(blobs, content))
+        assert blob is not None and blob.mapped() is None
 
 
 async def test_nothing_is_there_before_the_commit(blobs: DiskBlobs, tmp_path: Path) -> None:
@@ -404,7 +447,7 @@ async def test_without_its_ledger_a_file_is_hashed_before_it_is_served_again(
     assert await holds(blobs, SHA256)
     assert not await holds(blobs, wrong)
     assert set_aside(tmp_path) == [wrong]
-    assert "does not have that checksum" in told[-1]
+    assert "do not have its checksum" in told[-1]
     assert await blobs.purge(Selection(crate="serde")) == 1
     await blobs.aclose()
 
@@ -574,15 +617,15 @@ async def test_a_file_that_was_fetched_anew_while_the_damaged_one_was_read_stays
     await kept(blobs)
     published(tmp_path).write_bytes(os.urandom(len(CONTENT)))
     (file,) = await listed(blobs)
-    digest = hashlib.file_digest
+    pread = os.pread
 
-    def meanwhile(*args: Any) -> Any:
-        found = digest(*args)
+    def meanwhile(*args: Any) -> bytes:
+        found = pread(*args)
         (tmp_path / "anew").write_bytes(CONTENT)
         os.replace(tmp_path / "anew", published(tmp_path))
         return found
 
-    monkeypatch.setattr(hashlib, "file_digest", meanwhile)
+    monkeypatch.setattr(os, "pread", meanwhile)
     assert await blobs.verify(file) is None
     assert await holds(blobs, SHA256) and not set_aside(tmp_path)
 
@@ -597,9 +640,98 @@ async def test_a_file_that_the_disk_cannot_read_is_set_aside_and_other_faults_ar
     def fails(*args: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(hashlib, "file_digest", fails)
+    monkeypatch.setattr(os, "pread", fails)
     assert await blobs.verify(file) is None
     assert await holds(blobs, SHA256) and (await blobs.health()).state is State.DEGRADED
     number = errno.EIO
     assert await blobs.verify(file) == "the disk cannot read it"
     assert set_aside(tmp_path) == [SHA256]
+
+
+def rot(path: Path) -> None:
+    """Turn a byte of a file, as a disk does it: nothing else tells of it."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x01
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+async def test_what_has_rotted_is_found_at_its_first_use_and_set_aside(
+    tmp_path: Path, observer: Observer, told: list[str]
+) -> None:
+    blobs = DiskBlobs.opened(tmp_path / "blobs", 0, observer, Clock())
+    await kept(blobs)
+    await blobs.aclose()
+    rot(published(tmp_path))
+    blobs = DiskBlobs.opened(tmp_path / "blobs", 0, observer, Clock())
+    assert not await holds(blobs, SHA256)
+    assert (blobs.corrupt, set_aside(tmp_path)) == (1, [SHA256])
+    assert "do not have its checksum" in told[-1]
+    await kept(blobs)
+    assert await holds(blobs, SHA256)
+    await blobs.aclose()
+
+
+async def test_what_was_seen_to_be_right_is_read_again_once_it_is_written_to_and_after_a_day(
+    tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    pread = os.pread
+
+    def counted(*args: Any) -> bytes:
+        nonlocal read
+        found = pread(*args)
+        read += len(found)
+        return found
+
+    clock = Clock()
+    blobs = DiskBlobs.opened(tmp_path / "blobs", 0, observer, clock)
+    await kept(blobs)
+    monkeypatch.setattr(os, "pread", counted)
+    held = await blobs.open(SERDE, SHA256)
+    assert held is not None and held.sound() and read == 0  # it was hashed on its way here
+    clock.now += LASTS
+    assert not held.sound() and await holds(blobs, SHA256) and read == len(CONTENT)
+    assert await holds(blobs, SHA256) and read == len(CONTENT)
+    clock.now -= 2 * LASTS
+    assert await holds(blobs, SHA256) and read == 2 * len(CONTENT)
+    held = await blobs.open(SERDE, SHA256)
+    assert held is not None and held.sound()
+    rot(published(tmp_path))
+    assert not held.sound() and not await holds(blobs, SHA256)
+    held.close()
+    await blobs.aclose()
+
+
+async def test_a_file_of_which_a_read_fails_is_doubted_by_all_who_have_it_open(
+    blobs: DiskBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept(blobs)
+    blob = await blobs.open(SERDE, SHA256)
+    assert blob is not None
+    other = blob.again()
+
+    def fails(*args: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pread", fails)
+        disk.setattr(os, "preadv", fails)
+        with pytest.raises(OSError):
+            await blob.read(0, 10)
+        assert not other.sound()
+        assert not await holds(blobs, SHA256)
+    assert set_aside(tmp_path) == [SHA256]
+
+
+async def test_only_so_many_files_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proofs, "MOST", 2)
+    known = Proofs(lambda: 1.0)
+    number = os.open(tmp_path, os.O_RDONLY)
+    held = Descriptor(number)
+    for name in ("a", "b"):
+        known.proved(name, held)
+    assert known.of("a", held)
+    known.proved("c", held)
+    assert [name for name in "abc" if known.of(name, held)] == ["a", "c"]

@@ -42,6 +42,7 @@ OF_THE_FIRST_RELEASE = (
 @given(ENTRIES)
 def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
     assert codec.decoded(codec.encoded(entry)) == entry
+    assert codec.responded_at(codec.encoded(entry)) == entry.responded_at
 
 
 def test_an_entry_of_the_first_release_comes_back_without_a_witness() -> None:
@@ -96,3 +97,7 @@ def test_a_stump_is_no_entry(entry: Entry, size: int) -> None:
 @given(TIMES)
 def test_a_time_comes_back_as_it_was(at: float) -> None:
     assert codec.decoded_time(codec.encoded_time(at)) == at
+
+
+def test_what_is_no_entry_was_written_before_all_others() -> None:
+    assert codec.responded_at(b"no entry") == -math.inf

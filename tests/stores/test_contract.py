@@ -34,7 +34,7 @@ def redis(directory: Path, server: RedisServer, told: Told) -> Store:
 
 
 def mirrored(directory: Path, server: RedisServer, told: Told) -> Store:
-    return Mirrored(redis(directory, server, told), disk(directory, server, told))
+    return Mirrored(redis(directory, server, told), disk(directory, server, told), len)
 
 
 @pytest.fixture(params=[disk, redis, mirrored], ids=lambda opening: opening.__name__)

@@ -16,6 +16,10 @@ pytestmark = pytest.mark.anyio
 KEY = "index se/rd/serde"
 
 
+def _written(value: bytes) -> float:
+    return float(value.partition(b" ")[0])
+
+
 @pytest.fixture
 async def both(anyio_backend: str, tmp_path: Path, observer: Observer) -> AsyncIterator[tuple[DiskStore, DiskStore]]:
     stores = [DiskStore.opened(tmp_path / name, name, observer) for name in ("first", "second")]
@@ -25,23 +29,28 @@ async def both(anyio_backend: str, tmp_path: Path, observer: Observer) -> AsyncI
 
 
 async def test_what_is_put_is_in_both(both: tuple[DiskStore, DiskStore]) -> None:
-    await Mirrored(*both).put(KEY, b"1", tag="serde", keep=None)
+    await Mirrored(*both, _written).put(KEY, b"1", tag="serde", keep=None)
     assert [await store.get(KEY) for store in both] == [b"1", b"1"]
 
 
-async def test_the_first_is_asked_first_and_the_second_where_it_has_nothing(
-    both: tuple[DiskStore, DiskStore],
-) -> None:
-    mirrored, (first, second) = Mirrored(*both), both
-    await second.put(KEY, b"second", tag="serde", keep=None)
-    assert await mirrored.get(KEY) == b"second"
+async def test_the_newer_of_two_is_found_wherever_it_is(both: tuple[DiskStore, DiskStore]) -> None:
+    mirrored, (first, second) = Mirrored(*both, _written), both
+    assert await mirrored.get(KEY) is None
+    await second.put(KEY, b"2 second", tag="serde", keep=None)
+    assert await mirrored.get(KEY) == b"2 second"
     assert await first.get(KEY) is None  # nothing is written back
-    await first.put(KEY, b"first", tag="serde", keep=None)
-    assert await mirrored.get(KEY) == b"first"
+    await first.put(KEY, b"1 put before the second was, by one who could not reach it", tag="serde", keep=None)
+    assert await mirrored.get(KEY) == b"2 second"
+    await first.put(KEY, b"2 of the same time", tag="serde", keep=None)
+    assert await mirrored.get(KEY) == b"2 of the same time"
+    await first.put(KEY, b"3 by another machine", tag="serde", keep=None)
+    assert await mirrored.get(KEY) == b"3 by another machine"
+    await second.delete(KEY)
+    assert await mirrored.get(KEY) == b"3 by another machine"
 
 
 async def test_both_are_deleted_from_and_the_larger_count_is_told(both: tuple[DiskStore, DiskStore]) -> None:
-    mirrored, second = Mirrored(*both), both[1]
+    mirrored, second = Mirrored(*both, _written), both[1]
     await mirrored.put(KEY, b"1", tag="serde", keep=None)
     await second.put("index ra/nd/rand", b"1", tag="rand", keep=None)
     assert await mirrored.count(Selection()) == 2
@@ -55,7 +64,7 @@ async def test_without_the_first_all_goes_on_degraded(
     both: tuple[DiskStore, DiskStore], tmp_path: Path, observer: Observer
 ) -> None:
     dead = RedisStore.opened(f"unix://{tmp_path}/nobody", "crates:", "redis", observer)
-    mirrored = Mirrored(dead, both[1])
+    mirrored = Mirrored(dead, both[1], _written)
     await mirrored.put(KEY, b"1", tag="serde", keep=None)
     assert await mirrored.get(KEY) == b"1"
     health = await mirrored.health()
