@@ -8,6 +8,7 @@ Error
 ├── UpstreamError
 │   ├── Declined       upstream's own refusal, told in its own words: 400, 403, 404, 405, 429 ...
 │   ├── Faulty         upstream answered wrongly: refused, reset, truncated, 5xx, wrong checksum: 502
+│   │   ├── Dropped    an idle connection was closed while the request was on its way, which may be sent again: 502
 │   │   └── Down       it has failed so often that it is left alone for a moment: 502
 │   └── Late           upstream did not answer in time: 504
 │       └── Busy       this proxy has no connection to upstream free: 504
@@ -78,6 +79,11 @@ class Declined(UpstreamError):
 
 class Faulty(UpstreamError):
     """Connection refused or reset, body truncated, 5xx, wrong checksum."""
+
+
+class Dropped(Faulty):
+    """Upstream closed an idle connection while a read was on its way, which is safe to repeat. Whether it has been
+    counted there nobody knows."""
 
 
 class Down(Faulty):

@@ -271,6 +271,11 @@ def rows(loaded: Loaded) -> list[tuple[str, str, str]]:
     return [(key, kind.shown(kind.show(value)), loaded.origins[key]) for key, kind, value in _rows(loaded.settings)]
 
 
+def current(loaded: Loaded) -> list[tuple[str, Any, str]]:
+    """Key, value as it is, secrets too, and origin of every setting."""
+    return [(key, value, loaded.origins[key]) for key, _, value in _rows(loaded.settings)]
+
+
 def told(loaded: Loaded) -> list[tuple[str, Any, str]]:
     """The same with values as a TOML file would hold them."""
     return [(key, tomllib.loads(f"value = {value}")["value"], origin) for key, value, origin in rows(loaded)]

@@ -34,6 +34,7 @@ HEIGHTS = {
     "proxy.settings_values": 4,
     "proxy.tracing": 4,
     "proxy.report": 5,
+    "proxy.rereading": 5,
     "proxy.server": 5,
     "proxy.starting": 5,
     "proxy.wiring": 5,  # it names the concrete classes of every part, the web's too
@@ -88,6 +89,7 @@ KNOWN_IN = {
         "proxy.cli",
         "proxy.commands",
         "proxy.doctor",
+        "proxy.rereading",
         "proxy.starting",
     ),
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.errors import Busy, Down, Faulty, Late, Throttled
+from proxy.errors import Busy, Down, Dropped, Faulty, Late, Throttled
 from proxy.fleet.bookings import Bookings
 from proxy.fleet.local import LocalFleet
 from proxy.model import Head, Headers, Host, State
@@ -20,6 +20,7 @@ from proxy.rules.breaker import FAILURES, PAUSE
 from proxy.rules.bucket import Limits, Urgency
 from proxy.rules.holds import BLOCK, POLICY, PROBE, Why
 from proxy.upstream.base import THROTTLED, Ask, Need
+from proxy.upstream.limited import REPEATED
 from proxy.upstream.peeked import ENOUGH
 from proxy.upstream.shield import Shield
 from tests import virtual_time
@@ -371,6 +372,23 @@ async def test_a_failing_server_is_asked_once_more_where_somebody_waits(tmp_path
         assert (await shield.send(read())).head is second.head
         assert first.closed
         assert (await shield.standing()).recent == 2, "out of the same budget"
+
+
+@pytest.mark.parametrize("urgency", [Urgency.CLIENT, Urgency.CALLER])
+async def test_what_was_on_its_way_when_an_idle_connection_was_closed_goes_again_and_counts_each_time(
+    urgency: Urgency, tmp_path: Path
+) -> None:
+    again = [Dropped("closed")] * REPEATED
+    upstream = Scripted(*again, Said(200), *again, Dropped("closed again"), Said(200))
+    async with shielded(upstream, tmp_path, Limits(rate=50.0, burst=10, window=100)) as shield:
+        assert (await shield.send(read(urgency=urgency))).head.status == 200
+        with pytest.raises(Faulty, match="again"):
+            await shield.send(read(urgency=urgency))
+        assert len(upstream.asked) == (await shield.standing()).recent == 2 * (REPEATED + 1)
+        upstream.answers = [Dropped("closed")]
+        with pytest.raises(Faulty):
+            await shield.send(read(Host.INDEX, urgency=urgency))
+        assert len(upstream.asked) == 3 * (REPEATED + 1) and (await shield.standing()).recent == 2 * (REPEATED + 1)
 
 
 def test_a_request_becomes_no_less_urgent_and_never_its_callers() -> None:

@@ -27,7 +27,8 @@ CHANGE_PATIENCE = 65.0
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A request on its way through. `body` is None where the client sends none; a read has none. `interim`: what
-    tells the client something before its answer. `urgency`: for whom it is made, where it is public."""
+    tells the client something before its answer. `urgency`: for whom it is made, where it is public;
+    `awaited`: the same, where somebody listens to what becomes of it."""
 
     match: Match = field(repr=False)  # what may hold a token is in no traceback
     method: str
@@ -36,12 +37,15 @@ class Passage:
     body: AsyncIterator[bytes] | None = field(default=None, repr=False)
     interim: Interim | None = None
     urgency: Urgency = Urgency.CLIENT
+    awaited: Need | None = None
 
     @property
     def need(self) -> Need:
         """What is private, changes something or carries credentials goes in its caller's name."""
+        if self.awaited is not None:
+            return self.awaited
         public = self.match.endpoint.kind is Kind.TRANSPARENT
-        credentials = any(name in headers.CREDENTIALS for name, _ in self.headers)
+        credentials = headers.names_any(self.headers, headers.CREDENTIALS)
         return Need(self.urgency if public and not credentials else Urgency.CALLER)
 
 
@@ -58,9 +62,13 @@ class Passing:
         Raises `Faulty`, `Late` or `Offline` where no answer came, and `Throttled` where a public one may not be asked
         for now.
         """
+        return await self._send(passage, None, patience=None)
+
+    async def private(self, passage: Passage) -> Answer:
+        """The same, of what is its caller's alone: there is no copy to wait with, so that it comes in time or not."""
         try:
             async with asyncio.timeout(FIRST_BYTE):
-                return await self._send(passage, None, patience=None)
+                return await self.read(passage)
         except TimeoutError:
             raise Late(f"crates.io did not begin to answer within {FIRST_BYTE:.0f} s; try again") from None
 

@@ -11,21 +11,22 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
+from proxy.engine import outcomes
 from proxy.engine.answers import UNAVAILABLE
-from proxy.engine.flight import FIRST_BYTE, TURN, Flights
+from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
 from proxy.engine.passing import Passage, Passing, sent
 from proxy.engine.shelf import Found, Shelf, flight, suits
 from proxy.engine.whole import whole
 from proxy.errors import Down, Error, Late, Offline, Refused, Throttled, UpstreamError
 from proxy.fleet.base import Fleet
-from proxy.model import Entry, Headers, Mark, Outcome, Verdict
-from proxy.rules import headers, reuse, storing
+from proxy.model import Entry, Outcome, Verdict
+from proxy.rules import headers, reuse, storing, wishes
 from proxy.rules.bucket import Urgency
 from proxy.rules.keys import Read
 from proxy.rules.reuse import Reuse
 from proxy.rules.wishes import Wish
 from proxy.stores.base import Observer
-from proxy.upstream.base import THROTTLED, Answer
+from proxy.upstream.base import FAILING, THROTTLED, Answer, Need
 
 _NOT_OURS_TO_JUDGE = frozenset((b"if-match", b"if-unmodified-since"))  # RFC 9111 section 4.3.2
 
@@ -40,21 +41,32 @@ class Passed:
 
 @dataclass(slots=True)
 class _Lead:
-    """The request that a flight is led by: the answer that only it may have, or that it is gone."""
+    """The request that a flight is led by: the answer that only it may have, or that it is gone; and whether upstream
+    has begun to answer."""
 
     passed: Passed | None = None
     gone: bool = False
+    begun: bool = False
 
 
 class Transparent:
     def __init__(
-        self, *, passing: Passing, shelf: Shelf, fleet: Fleet, clock: Callable[[], float], observe: Observer
+        self,
+        *,
+        passing: Passing,
+        shelf: Shelf,
+        fleet: Fleet,
+        clock: Callable[[], float],
+        observe: Observer,
+        stale_after: float,
     ) -> None:
+        """`stale_after`: seconds that upstream may take to begin an answer where there is a copy to serve instead."""
         self._passing = passing
         self._shelf = shelf
         self._fleet = fleet
         self._clock = clock
         self._observe = observe
+        self._stale_after = stale_after
         self._flights: Flights[Outcome | None] = Flights()
 
     async def get(self, read: Read, passage: Passage, wish: Wish) -> Outcome | Passed:
@@ -74,20 +86,20 @@ class Transparent:
         await self._flights.aclose()
 
     async def _get(self, read: Read, passage: Passage, wish: Wish) -> Outcome | Passed:
-        if _names(passage.headers, _NOT_OURS_TO_JUDGE):
+        if headers.names_any(passage.headers, _NOT_OURS_TO_JUDGE):
             return Passed(await self._passing.read(passage), "bypass")
         found = await self._shelf.find(read, sent(passage))
         entry, now = found.entry, self._clock()
         match reuse.decide(entry, wish, now, found.mark.changed):
             case Reuse.FRESH if entry is not None:
-                return self._outcome(Verdict.HIT, entry, found.mark, now)
+                return outcomes.outcome(Verdict.HIT, entry, found.mark, now)
             case Reuse.STALE if entry is not None:
-                return self._outcome(Verdict.STALE, entry, found.mark, now, detail="max-stale")
-            case Reuse.STALE_WHILE_REVALIDATE if entry is not None and not _authorized(passage):
+                return outcomes.outcome(Verdict.STALE, entry, found.mark, now, detail="max-stale")
+            case Reuse.STALE_WHILE_REVALIDATE if entry is not None and not outcomes.authorized(passage):
                 renewal = replace(passage, method="GET", interim=None, urgency=Urgency.REFRESH)
                 place = flight(read, sent(passage), found)
                 self._flights.start(place, self._load(place, read, renewal, wish, _Lead(gone=True)))
-                return self._outcome(Verdict.STALE, entry, found.mark, now, detail="stale-while-revalidate")
+                return outcomes.outcome(Verdict.STALE, entry, found.mark, now, detail="stale-while-revalidate")
             case Reuse.UNAVAILABLE:
                 raise Refused(UNAVAILABLE, status=504)
             case Reuse.FRESH | Reuse.STALE | Reuse.STALE_WHILE_REVALIDATE | Reuse.REVALIDATE | Reuse.ABSENT:
@@ -98,8 +110,8 @@ class Transparent:
     async def _ask(self, read: Read, passage: Passage, wish: Wish, found: Found) -> Outcome | Passed:
         if passage.method == "HEAD":
             return await self._head(read, passage, found)
-        alone = found.entry is None and _names(passage.headers, headers.CONDITIONAL)
-        if alone or wish.no_store or _authorized(passage):
+        alone = found.entry is None and headers.names_any(passage.headers, headers.CONDITIONAL)
+        if alone or wish.no_store or outcomes.authorized(passage):
             return await self._fetch(read, passage, wish, found)
         for _ in range(2):  # the second time it is known what answers vary on
             lead = _Lead()
@@ -116,7 +128,7 @@ class Transparent:
                 break
             if not collapsed:
                 return outcome
-            if not _may_be_shared(outcome):
+            if not outcomes.may_be_shared(outcome):
                 break
             if suits(outcome.entry, sent(passage)):
                 return replace(outcome, collapsed=True)
@@ -127,14 +139,29 @@ class Transparent:
         self, read: Read, passage: Passage, wish: Wish, found: Found, lead: _Lead
     ) -> tuple[Outcome | None, bool]:
         """What a flight comes to, and whether it was another's. With the end of this wait its answer has no taker."""
-        place = flight(read, sent(passage), found)
+        place, need = flight(read, sent(passage), found), passage.need
+        passage = replace(passage, awaited=need)
+        other: Meanwhile[Outcome | None] | None = None
+        if found.entry is not None and wish == wishes.NONE:
+            other = Meanwhile(self._stale_after, lambda: self._unanswered(found, lead, need), need.doubted)
         try:
-            return await self._flights.join(place, self._load(place, read, passage, wish, lead))
+            return await self._flights.join(place, self._load(place, read, passage, wish, lead), meanwhile=other)
         except asyncio.CancelledError:
             lead.gone = True
             if lead.passed is not None:
                 await lead.passed.answer.aclose()
             raise
+
+    async def _unanswered(self, found: Found, lead: _Lead, need: Need) -> Outcome | None:
+        """The stored copy, where upstream has not begun to answer and the copy may be served; the fetch goes on."""
+        entry, now = found.entry, self._clock()
+        if entry is None or lead.begun:
+            return None
+        why = need.doubted.result() if need.doubted.done() else FAILING
+        if entry.terms.strict if why == THROTTLED else not reuse.disconnected(entry, now, found.mark.changed):
+            return None
+        lead.gone = True
+        return outcomes.outcome(Verdict.STALE, entry, found.mark, now, detail=why)
 
     def _load(
         self, place: str, read: Read, passage: Passage, wish: Wish, lead: _Lead
@@ -154,8 +181,8 @@ class Transparent:
         found = await self._shelf.find(read, sent(passage))
         now = self._clock()
         if found.entry is not None and reuse.decide(found.entry, wish, now, found.mark.changed) is Reuse.FRESH:
-            return self._outcome(Verdict.HIT, found.entry, found.mark, now)  # another member was faster
-        answer = await self._fetch(read, passage, wish, found)
+            return outcomes.outcome(Verdict.HIT, found.entry, found.mark, now)  # another member was faster
+        answer = await self._fetch(read, passage, wish, found, lead)
         if isinstance(answer, Outcome):
             return answer
         if lead.gone:
@@ -164,16 +191,20 @@ class Transparent:
             lead.passed = answer
         return None
 
-    async def _fetch(self, read: Read, passage: Passage, wish: Wish, found: Found) -> Outcome | Passed:
+    async def _fetch(
+        self, read: Read, passage: Passage, wish: Wish, found: Found, lead: _Lead | None = None
+    ) -> Outcome | Passed:
         """Ask upstream, whether by the validators of what is stored or as the client does; store what may be."""
         fields = passage.headers
         if found.entry is not None:  # the client's own conditions are judged by what comes of it
-            fields = (*_without(fields, headers.CONDITIONAL), *storing.validators(found.entry))
+            fields = (*headers.without(fields, headers.CONDITIONAL), *storing.validators(found.entry))
         requested_at = self._clock()
         try:
             answer = await self._passing.read(replace(passage, headers=fields))
         except (UpstreamError, Offline, Throttled) as error:
             return self._fallback(read, passage, found, error)
+        if lead is not None:
+            lead.begun = True
         try:
             return await self._judged(read, passage, wish, found, answer, requested_at)
         except BaseException:
@@ -185,7 +216,7 @@ class Transparent:
     ) -> Outcome | Passed:
         """What becomes of an answer, by its head."""
         entry, head = found.entry, answer.head
-        forwarded = self._forwarded(passage, found)
+        forwarded = outcomes.forwarded(passage, found, self._clock())
         times = {"requested_at": requested_at, "responded_at": self._clock()}
         if entry is not None and entry.validated and head.status == 304:
             await answer.aclose()
@@ -197,9 +228,9 @@ class Transparent:
         if entry is not None and head.status in reuse.FAILED:
             if reuse.on_error(entry, self._clock(), found.mark.changed):
                 await answer.aclose()
-                return self._stale_on_error(passage, found, entry, head.status)
+                return outcomes.stale_on_error(passage, found, entry, self._clock(), head.status)
             return Passed(answer, forwarded)
-        if wish.no_store or not storing.storable(head, authorized=_authorized(passage)):
+        if wish.no_store or not storing.storable(head, authorized=outcomes.authorized(passage)):
             if entry is not None and head.status < 400:
                 await self._shelf.forget(read, found)  # it has been replaced by what may not be stored
             return Passed(answer, forwarded)
@@ -215,7 +246,7 @@ class Transparent:
     async def _head(self, read: Read, passage: Passage, found: Found) -> Passed:
         """HEAD goes through; what it tells about a stored answer to GET is heeded (RFC 9111 section 4.3.5)."""
         requested_at = self._clock()
-        forwarded = self._forwarded(passage, found)
+        forwarded = outcomes.forwarded(passage, found, self._clock())
         answer = await self._passing.read(passage)
         entry, head = found.entry, answer.head
         if entry is None or head.status != 200:
@@ -244,25 +275,8 @@ class Transparent:
             kept, mark = await self._shelf.put(read, found, entry)
         else:
             await self._shelf.forget(read, found)
-        outcome = self._outcome(verdict, entry, mark, self._clock())
+        outcome = outcomes.outcome(verdict, entry, mark, self._clock())
         return replace(outcome, forwarded=forwarded, forwarded_status=status, stored=kept)
-
-    def _forwarded(self, passage: Passage, found: Found) -> str:
-        """Why upstream is asked, as RFC 9211 section 2.2 names it."""
-        if found.entry is None and found.first is not None:  # another variant, or kept from who shows credentials
-            return "miss" if _authorized(passage) else "vary-miss"
-        if found.entry is None:
-            return "uri-miss"
-        left = reuse.fresh_for(found.entry, self._clock(), found.mark.changed)
-        return "request" if left > 0 else "stale"
-
-    def _outcome(self, verdict: Verdict, entry: Entry, mark: Mark, now: float, detail: str = "") -> Outcome:
-        left = reuse.fresh_for(entry, now, mark.changed)
-        return Outcome(verdict, entry, left, reuse.age(entry, now), detail=detail)
-
-    def _stale_on_error(self, passage: Passage, found: Found, entry: Entry, status: int | None) -> Outcome:
-        outcome = self._outcome(Verdict.STALE, entry, found.mark, self._clock(), detail="stale-if-error")
-        return replace(outcome, forwarded=self._forwarded(passage, found), forwarded_status=status)
 
     def _fallback(self, read: Read, passage: Passage, found: Found, error: Error) -> Outcome:
         """What is served when upstream cannot be reached: the stale copy where that is allowed, or the error."""
@@ -270,29 +284,12 @@ class Transparent:
         if isinstance(error, UpstreamError):
             if not isinstance(error, Down):
                 self._observe(f"{read.endpoint.host.value} host", f"{read.endpoint.name}: {error.detail}")
-            error.forwarded = self._forwarded(passage, found)
+            error.forwarded = outcomes.forwarded(passage, found, self._clock())
         if entry is None:
             raise error
         if isinstance(error, Offline | Throttled) and not entry.terms.strict:
             detail = "offline" if isinstance(error, Offline) else THROTTLED
-            return self._outcome(Verdict.STALE, entry, found.mark, now, detail=detail)
+            return outcomes.outcome(Verdict.STALE, entry, found.mark, now, detail=detail)
         if isinstance(error, Offline | Throttled) or not reuse.disconnected(entry, now, found.mark.changed):
             raise error
-        return self._stale_on_error(passage, found, entry, None)
-
-
-def _may_be_shared(outcome: Outcome) -> bool:
-    """What upstream has just answered is for others only where it could be stored for them."""
-    return outcome.stored or outcome.verdict in (Verdict.HIT, Verdict.STALE)
-
-
-def _authorized(passage: Passage) -> bool:
-    return _names(passage.headers, headers.CREDENTIALS)
-
-
-def _names(fields: Headers, names: frozenset[bytes]) -> bool:
-    return any(name in names for name, _ in fields)
-
-
-def _without(fields: Headers, names: frozenset[bytes]) -> Headers:
-    return tuple(item for item in fields if item[0] not in names)
+        return outcomes.stale_on_error(passage, found, entry, now, None)

@@ -128,6 +128,14 @@ def named(headers: Headers) -> frozenset[bytes]:
     return frozenset(token.strip().lower() for token in (value(headers, b"connection") or b"").split(b","))
 
 
+def names_any(headers: Headers, names: frozenset[bytes]) -> bool:
+    return any(field in names for field, _ in headers)
+
+
+def without(headers: Headers, names: frozenset[bytes]) -> Headers:
+    return tuple(item for item in headers if item[0] not in names)
+
+
 def end_to_end(headers: Headers) -> Headers:
     """Without the hop-by-hop fields and those that Connection names (RFC 9110 section 7.6.1)."""
     dropped = HOP_BY_HOP | named(headers)

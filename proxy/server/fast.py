@@ -52,6 +52,19 @@ class Lookup(Protocol):
         ...
 
 
+class Closed:
+    """A `Lookup` that leaves everything to the app."""
+
+    def admits(self, peer: str | None) -> bool:
+        return False
+
+    def wanted(self, scope: Any) -> None:
+        return None
+
+    def answer(self, wanted: Any) -> None:
+        return None
+
+
 class Shortcut:
     """A lookup, and the heads whose meaning is known: at most `bound` bytes of them.
 
@@ -60,11 +73,16 @@ class Shortcut:
     """
 
     def __init__(self, lookup: Lookup, bound: int) -> None:
-        self.lookup = lookup
+        self.lookup: Lookup = lookup
         self._half = bound // 2
         self._bytes = 0
         self._young: dict[bytes, Any] = {}
         self._old: dict[bytes, Any] = {}
+
+    def close(self) -> None:
+        """What it answered is not to be answered by it any more."""
+        self.lookup = Closed()
+        self._young, self._old, self._bytes = {}, {}, 0
 
     def known(self, data: bytes) -> Any | None:
         """What these bytes ask for, where they are a head that is remembered."""

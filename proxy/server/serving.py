@@ -1,5 +1,7 @@
 """One worker: uvicorn on sockets that others have bound, with our protocol, our words and an orderly end.
 
+On SIGHUP what may change while it serves is read again, by somebody who knows how, and put in force.
+
 It knows uvicorn and signals. It knows nothing of routes or settings, nor of other workers.
 """
 
@@ -11,6 +13,7 @@ import math
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -36,6 +39,24 @@ class Tls:
     key: str = ""
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What may change while a server runs. `settings` are the application's own; `tls` may change, not come or go."""
+
+    settings: Any
+    tls: Tls | None = None
+    drain_timeout: float = 30.0
+    limits: Limits | None = None
+
+
+Reread = Callable[[], Terms | None]
+"""Reads the terms again; None where they cannot be used, which it has said."""
+
+
+def unchanged() -> None:
+    """There is nothing to read again."""
+
+
 def announced(sockets: Sequence[socket.socket], tls: Tls | None) -> None:
     """The line that tells people, scripts and tests that the proxy serves, and where; service managers hear it too."""
     address = url(sockets[0], tls=tls is not None)
@@ -43,8 +64,8 @@ def announced(sockets: Sequence[socket.socket], tls: Tls | None) -> None:
     notify.tell("READY=1", f"STATUS=serving on {address}")
 
 
-def ignored(app: App) -> None:
-    """Nobody wants to know that the server drains."""
+def ignored(app: App, settings: Any = None) -> None:
+    """Nobody wants to know that the server drains, or what its settings are now."""
 
 
 def configured(
@@ -77,14 +98,17 @@ def serve(
     tls: Tls | None = None,
     drain_timeout: float = 30.0,
     limits: Limits | None = None,
-    on_ready: Callable[[], None] | None = None,
+    on_ready: Callable[[Server], None] | None = None,
     on_drain: Callable[[App], None] = ignored,
+    reread: Reread = unchanged,
+    on_reload: Callable[[App, Any], None] = ignored,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is under way and return the exit status: 0, or 1 where the
     app did not start (the reason is logged). A second SIGINT does not wait.
 
-    on_ready is called once connections are accepted; by default it logs the line that says so. on_drain is called
-    with the app at the first signal, before the sockets close. What make_app raises is raised.
+    on_ready is called once connections are accepted; by default it logs the line that says so, and from then on
+    SIGHUP has the terms `reread`. on_drain is called with the app at the first signal, before the sockets close;
+    on_reload with the app and its new settings. What make_app raises is raised.
     """
     app = make_app()
     config = configured(app, tls, drain_timeout, limits)
@@ -96,8 +120,9 @@ def serve(
     logging.getLogger("uvicorn.error").addFilter(_not_cancelled)
     server = Server(
         config,
-        on_ready=on_ready or (lambda: announced(sockets, tls)),
+        on_ready=on_ready or (lambda server: _alone(server, sockets, tls, reread)),
         on_drain=lambda: on_drain(app),
+        on_reload=lambda settings: on_reload(app, settings),
     )
     try:
         server.run(sockets=list(sockets))
@@ -111,10 +136,27 @@ def serve(
 class Server(uvicorn.Server):
     lifespan: Lifespan
 
-    def __init__(self, config: uvicorn.Config, *, on_ready: Callable[[], None], on_drain: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_ready: Callable[[Server], None],
+        on_drain: Callable[[], None],
+        on_reload: Callable[[Any], None],
+    ) -> None:
         super().__init__(config)
         self.on_ready = on_ready
         self.on_drain = on_drain
+        self.on_reload = on_reload
+
+    def obey(self, terms: Terms) -> None:
+        """Serve on these terms from now on: connections that are there keep their certificate."""
+        protocol: Any = self.config.http_protocol_class
+        protocol.watch.limits = terms.limits or Limits()
+        self.config.timeout_graceful_shutdown = math.ceil(terms.drain_timeout)
+        if self.config.ssl is not None and terms.tls is not None:
+            self.config.ssl.load_cert_chain(terms.tls.cert, terms.tls.key or None)
+        self.on_reload(terms.settings)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -126,7 +168,7 @@ class Server(uvicorn.Server):
         except SystemExit:
             self._tell(self.lifespan.failure)
             raise
-        self.on_ready()
+        self.on_ready(self)
 
     def _tell(self, failure: BaseException | str | None) -> None:
         if isinstance(failure, Error):
@@ -149,6 +191,36 @@ class Server(uvicorn.Server):
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
+
+
+def usable(tls: Tls) -> str:
+    """Why a certificate cannot be used; "" where it can."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.cert, tls.key or None)
+    except (OSError, ssl.SSLError) as error:
+        return f"server.tls_cert, server.tls_key: cannot be used: {error}"
+    return ""
+
+
+def reloading(reread: Reread) -> Terms | None:
+    """Read the terms again, and let service managers know."""
+    notify.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+    try:
+        return reread()
+    finally:
+        notify.tell("READY=1")
+
+
+def _alone(server: Server, sockets: Sequence[socket.socket], tls: Tls | None, reread: Reread) -> None:
+    """The server is the only one, and hears the signals itself."""
+
+    def hear() -> None:
+        terms = reloading(reread)
+        if terms is not None:
+            server.obey(terms)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
+    announced(sockets, tls)
 
 
 def _not_cancelled(record: logging.LogRecord) -> bool:

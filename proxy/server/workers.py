@@ -16,12 +16,13 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from proxy.server import notify, sockets
 from proxy.server.guard import Limits
-from proxy.server.serving import App, Tls, announced, ignored, serve
-from proxy.server.worker import Job
+from proxy.server.serving import App, Reread, Terms, Tls, announced, ignored, reloading, serve, unchanged
+from proxy.server.worker import Job, packed
 
 log = logging.getLogger("proxy")
 
@@ -45,12 +46,16 @@ def run(
     drain_timeout: float = 30.0,
     limits: Limits | None = None,
     on_drain: Callable[[App], None] = ignored,
+    reread: Reread = unchanged,
+    on_reload: Callable[[App, Any], None] = ignored,
 ) -> int:
     """Serve with one worker a group of sockets until SIGTERM or SIGINT, and return the exit status.
 
     One worker is this process. Several are processes of their own, in which nothing is configured when
-    `make_app(settings)` is called, not even logging; make_app, settings and on_drain must be picklable.
+    `make_app(settings)` is called, not even logging; make_app, settings, on_drain and on_reload must be picklable.
+    `reread` is called here, on SIGHUP: what it gives is in force in every worker, and in those that are started later.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read again
     if len(groups) == 1:
         return serve(
             lambda: make_app(settings),
@@ -59,29 +64,34 @@ def run(
             drain_timeout=drain_timeout,
             limits=limits,
             on_drain=on_drain,
+            reread=reread,
+            on_reload=on_reload,
         )
-    job = Job(make_app, settings, tls, drain_timeout, limits, on_drain)
-    return asyncio.run(Supervisor(job, groups).run())
+    job = Job(make_app, Terms(settings, tls, drain_timeout, limits), on_drain, on_reload)
+    return asyncio.run(Supervisor(job, groups, reread).run())
 
 
 class Supervisor:
-    def __init__(self, job: Job, groups: Sequence[Sequence[socket.socket]]) -> None:
+    def __init__(self, job: Job, groups: Sequence[Sequence[socket.socket]], reread: Reread) -> None:
         self.job = job
         self.groups = groups
+        self.reread = reread
         self.stopping = asyncio.Event()
-        self.processes: set[Process] = set()
+        self.processes: dict[Process, asyncio.StreamWriter] = {}
         self.waiting_for = len(groups)  # workers that have not served yet
 
     async def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         keepers = [asyncio.create_task(self._keep(group)) for group in self.groups]
         stopped = asyncio.create_task(self.stopping.wait())
         await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
         status = 0 if self.stopping.is_set() else 1  # A keeper that ends by itself has given up.
-        self._stop()
+        if status:
+            self._stop()
         sockets.close(self.groups)  # Now the workers hold the only ones, and nobody queues in vain.
-        _, late = await asyncio.wait(keepers, timeout=self.job.drain_timeout + MARGIN)
+        _, late = await asyncio.wait(keepers, timeout=self.job.terms.drain_timeout + MARGIN)
         if late:
             log.error("crates-proxy: %d workers did not end in time and were killed", len(late))
             self._signal(signal.SIGKILL)
@@ -94,6 +104,13 @@ class Supervisor:
         if not self.stopping.is_set():
             notify.tell("STOPPING=1", "STATUS=finishing what is under way")
         self.stopping.set()
+
+    def _reload(self) -> None:
+        terms = reloading(self.reread)
+        if terms is not None:
+            self.job = replace(self.job, terms=terms)
+            for writer in self.processes.values():
+                writer.write(packed(terms))
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes:
@@ -132,11 +149,11 @@ class Supervisor:
                 pass_fds=descriptors,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
             )
-        self.processes.add(process)
+        self.processes[process] = writer
         if self.stopping.is_set():
             process.terminate()
         try:
-            writer.write(self.job.packed())
+            writer.write(packed(self.job))
             served = bool(await reader.read(1))
             if served:
                 self._serves()
@@ -145,14 +162,14 @@ class Supervisor:
             served = False
             await process.wait()
         finally:
-            self.processes.discard(process)
+            del self.processes[process]
             writer.close()
         return served, process
 
     def _serves(self) -> None:
         self.waiting_for -= 1
         if self.waiting_for == 0:
-            announced(self.groups[0], self.job.tls)
+            announced(self.groups[0], self.job.terms.tls)
 
 
 def _told(status: int | None) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from proxy.errors import SettingsError
@@ -33,12 +33,27 @@ def client(url: str) -> Redis:
         options: dict[str, Any] = {**parse_url(url), **_settings()}
         if options.get("connection_class") is UnixDomainSocketConnection and not options.get("path"):
             raise ValueError("no path")
+        options["connection_class"] = _telling(options.get("connection_class", Connection))
         pool = BlockingConnectionPool(**options)
         pool.make_connection()  # type: ignore[no-untyped-call]  # options that no connection takes show here, not at the first command
     except (TypeError, ValueError, AttributeError, RedisError):
         # Without the cause: it may quote a part of the URL, and a password with it.
         raise SettingsError(["redis.url: a part of it (host, port, path or an option) is not valid"]) from None
     return Redis.from_pool(pool)
+
+
+def _telling(kind: type[Any]) -> type[Any]:
+    """A connection that says in Redis's words when it is gone: to uvloop a transport that was closed a moment ago is a
+    mistake in the program (RuntimeError), which nobody expects of a server that went away."""
+
+    class Telling(kind):  # type: ignore[misc]  # one of three kinds, known only now
+        async def send_packed_command(self, *args: Any, **options: Any) -> None:
+            try:
+                await super().send_packed_command(*args, **options)
+            except RuntimeError as error:
+                raise ConnectionError(f"the connection is closed ({error})") from error
+
+    return Telling
 
 
 def _settings() -> dict[str, Any]:

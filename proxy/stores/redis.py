@@ -70,7 +70,7 @@ class RedisStore:
         return cls(connection.client(url), prefix, name, observer, clock)
 
     async def get(self, key: str) -> bytes | None:
-        return await self._reads.get(key)
+        return None if self._breaker.rest(self._clock()) > 0 else await self._reads.get(key)
 
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
         if len(value) > MAX_VALUE or (keep is not None and keep <= 0):

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 import httpx
 
-from proxy.errors import Busy, Error, Faulty, Late, UpstreamError
+from proxy.errors import Busy, Dropped, Error, Faulty, Late, UpstreamError
 from proxy.model import Head, Host
 from proxy.upstream import connection
 from proxy.upstream.base import Answer, Ask
@@ -107,17 +107,16 @@ class HttpUpstream:
     async def _exchange(self, ask: Ask, patience: float, pool: Pool) -> httpx.Response:
         request = self._request(ask, patience)
         try:
-            try:
-                return await _answered(request, pool)
-            except _REUSED_DIED:
-                # Upstream closed an idle connection while the request was on its way: that one is safe to repeat.
-                if not request.extensions.get(REUSED) or ask.body is not None or ask.method not in _SAFE:
-                    raise
             return await _answered(request, pool)
         except Error:
             raise  # out of the body that is being sent
         except Exception as error:
-            raise _translated(ask, error) from None
+            told = _translated(ask, error)
+            # Upstream closed an idle connection while the request was on its way: that one is safe to repeat.
+            reused = isinstance(error, _REUSED_DIED) and request.extensions.get(REUSED)
+            if reused and ask.body is None and ask.method in _SAFE:
+                raise Dropped(told.detail) from None
+            raise told from None
 
     def _request(self, ask: Ask, patience: float) -> httpx.Request:
         timeout = {"connect": self._connect_timeout, "read": patience, "write": patience}

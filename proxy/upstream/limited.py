@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from proxy.errors import Throttled
+from proxy.errors import Dropped, Throttled
 from proxy.fleet.base import Budget, Hold, Turn
 from proxy.model import Host
 from proxy.rules import bodies, codings, directives, holds
@@ -23,6 +23,9 @@ from proxy.upstream.peeked import ENOUGH, Peeked
 
 log = logging.getLogger("proxy")
 
+REPEATED = 2
+"""Times that a read is sent again because an idle connection was closed under it: where upstream closes one it is
+likely to close others at the same moment."""
 TOLD = 10_000
 """Promises to those who were refused that are remembered: a crowd's of more than two hours."""
 
@@ -38,6 +41,20 @@ class LimitedUpstream:
         self._told: dict[str, float] = {}  # by target: the time for which somebody who was refused was told to come
 
     async def send(self, ask: Ask) -> Answer:
+        for left in range(REPEATED, -1, -1):
+            await self._admit(ask)
+            try:
+                return await self._heeded(ask, await self._inner.send(ask))
+            except Dropped:  # it may be sent once more, and may have been counted
+                if not left:
+                    raise
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def _admit(self, ask: Ask) -> None:
+        """Wait until it may go, and count it. Raises `Throttled` where it may not."""
         if ask.need.urgency is Urgency.CALLER:
             if ask.host is Host.API:
                 self._budget.spend()
@@ -45,10 +62,6 @@ class LimitedUpstream:
             await self._turn(ask)
         elif (hold := self._budget.held(ask.host)) is not None:
             raise _held(ask.host, hold)
-        return await self._heeded(ask, await self._inner.send(ask))
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
     async def _turn(self, ask: Ask) -> None:
         """Wait until it may go. Raises `Throttled` where it may not."""

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Any
 
 from starlette.routing import Mount, Route, Router
 
@@ -49,18 +50,18 @@ class App:
         self._reach = reach
         self._directory = directory
         self._draining = False
+        self._proxy: wiring.Proxy | None = None
+        self._state: dict[str, Any] = {}  # what the server's protocol finds in the state of the lifespan
         self._hits: Hits | None = None
-        self._labels = Labels.of(settings.stats.client_header, settings.stats.clients)
         self._ended: Ended = lambda scope, seen, seconds: None
         self._tracing: Tracing = Untraced()
-        self._access = Access(
-            trusted=Networks.of(settings.server.trusted_proxies), allowed=Networks.of(settings.access.networks)
-        )
+        self._admit(settings)
         # Without Starlette's middleware, which would answer what fails in words of its own.
         self._router = Router(redirect_slashes=False, lifespan=self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            self._state = scope["state"]
             await self._router(scope, receive, send)
             return
         seen = scope[SEEN] = Seen()
@@ -100,39 +101,64 @@ class App:
         """From now on `/readyz` says that this worker is about to stop."""
         self._draining = True
 
+    def reload(self, settings: Settings) -> None:
+        """From now on these rule, as far as they can change while it serves (`rereading`). What is in memory may live
+        by times that do not count any more, and is forgotten."""
+        if self._proxy is not None:
+            self._admit(settings)
+            self._serve(self._proxy)
+            self._proxy.forget()
+
     @contextlib.asynccontextmanager
-    async def _lifespan(self, app: object) -> AsyncIterator[dict[str, Shortcut]]:
+    async def _lifespan(self, app: object) -> AsyncIterator[None]:
         async with (
             traced(os.environ) as tracing,
             wiring.opened(
                 self._settings, self._directory, self._clock, reached(tracing, self._reach), serving=True
             ) as proxy,
         ):
-            self._ended, self._tracing = self._edge(proxy.counters), tracing
-            site = _site(self._settings)
-            self._router.routes += [
-                Route("/healthz", Healthz()),
-                Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
-                Route("/metrics", Metrics(proxy.telling)),
-                Route("/-/stats", Stats(proxy.telling)),
-                Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
-                Mount("/", _dispatch(site, proxy)),
-            ]
+            self._proxy, self._tracing = proxy, tracing
+            self._serve(proxy)
             upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
-            yield self._state(site, proxy)
+            yield
+            self._proxy = None
             if upkeep is not None:
                 upkeep.cancel()
                 await asyncio.wait({upkeep})
 
-    def _state(self, site: Site, proxy: wiring.Proxy) -> dict[str, Shortcut]:
-        """What the server's protocol finds in the state of the lifespan: the short way, unless each request has to
-        come by here, to have its line in the log, its span, or to be counted as its client's."""
+    def _admit(self, settings: Settings) -> None:
+        """What is known of clients, from the settings alone."""
+        self._settings = settings
+        self._labels = Labels.of(settings.stats.client_header, settings.stats.clients)
+        self._access = Access(
+            trusted=Networks.of(settings.server.trusted_proxies), allowed=Networks.of(settings.access.networks)
+        )
+
+    def _serve(self, proxy: wiring.Proxy) -> None:
+        """Answer from what is opened, as the settings say."""
+        self._ended, site = self._edge(proxy.counters), _site(self._settings)
+        self._router.routes[:] = [
+            Route("/healthz", Healthz()),
+            Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
+            Route("/metrics", Metrics(proxy.telling)),
+            Route("/-/stats", Stats(proxy.telling)),
+            Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
+            Mount("/", _dispatch(site, proxy)),
+        ]
+        self._shorten(site, proxy)
+
+    def _shorten(self, site: Site, proxy: wiring.Proxy) -> None:
+        """Open the short way, unless each request has to come by here, to have its line in the log, its span, or to be
+        counted as its client's. Who is connected by an earlier one takes the long way from now on."""
+        earlier = self._state.pop(SHORTCUT, None)
+        if earlier is not None:
+            earlier.close()
         if self._settings.log.access or self._labels.wanted or self._tracing.on:
-            return {}
+            return
         room = self._settings.cache.memory
         hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, site, self._clock, room)
         proxy.counters.adopt(hits.tallies)
-        return {SHORTCUT: Shortcut(hits, room // _HEADS)}
+        self._state[SHORTCUT] = Shortcut(hits, room // _HEADS)
 
     def _edge(self, counters: Counters) -> Edge:
         log = self._settings.log
@@ -187,3 +213,11 @@ def drain(app: object) -> None:
     """The server's word to an application that `made` made: it is about to stop."""
     assert isinstance(app, App)
     app.drain()
+
+
+def reload(app: object, given: tuple[Settings, Path]) -> None:
+    """The server's word to it: its settings have changed. `given` as `made` takes it."""
+    assert isinstance(app, App)
+    settings, _ = given
+    logs.configure(level=settings.log.level, json_lines=settings.log.format == "json")
+    app.reload(settings)

@@ -86,7 +86,7 @@ class Dispatch:
             case Kind.TRANSPARENT:
                 await self._transparently(client, request, match)
             case Kind.PRIVATE:
-                await self._passed(client, request, await self._passing.read(self._passage(client, request, match)))
+                await self._passed(client, request, await self._passing.private(self._passage(client, request, match)))
             case Kind.CHANGE:
                 await self._passed(client, request, await self._passing.change(self._passage(client, request, match)))
             case never:

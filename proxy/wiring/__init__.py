@@ -35,7 +35,6 @@ from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Policy
 from proxy.settings import Settings
 from proxy.stores.base import Observer
-from proxy.stores.blobs import DiskBlobs
 from proxy.stores.limit import Limit
 from proxy.stores.memory import Memory
 from proxy.stores.reclaiming import Reclaiming
@@ -58,7 +57,7 @@ Clock = Callable[[], float]
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """The engine, running: everything that a server or a command needs. `reach`: the way to crates.io, with the budget
-    and the holds that are over it."""
+    and the holds that are over it. `forget`: what is in memory is read anew from the stores."""
 
     answers: Answers
     downloads: Downloads
@@ -73,6 +72,7 @@ class Proxy:
     standing: Callable[[], Awaitable[Standing]]
     reclaiming: Reclaiming
     reach: Upstream
+    forget: Callable[[], None]
 
 
 @contextlib.asynccontextmanager
@@ -95,7 +95,7 @@ async def opened(
         keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
         copies = tiers.copies(json=kept.json, index=kept.index, keep=keep, changes=changes)
         inventory = Inventory(copies=copies, blobs=kept.blobs)
-        pinned, limit = await _limited(settings, kept, inventory, observe, stack)
+        pinned, limit = await _limited(settings, kept, inventory, observe, stack, serving=serving)
         answers = answers_.answers(settings, copies, upstream, member, clock, observe, index, stack, serving=serving)
         feeds = answers_.feeds(
             settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
@@ -114,12 +114,10 @@ async def opened(
             stored=limit.keep,
         )
         stack.push_async_callback(downloads.aclose)
-        counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
-        counters.watch(RENEWALS, (), lambda: answers.avoided)
+        _watched(counters, answers, downloads)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
         shelf = tiers.shelf(json=kept.json, keep=keep, changes=changes, clock=clock)
-        transparent = Transparent(passing=passing, shelf=shelf, fleet=member.fleet, clock=clock, observe=observe)
-        stack.push_async_callback(transparent.aclose)
+        transparent = answers_.transparent(settings, passing, shelf, member, clock, observe, stack)
         parts = ready.Parts(answers, downloads, inventory, pinned)
         yield Proxy(
             answers=answers,
@@ -135,7 +133,13 @@ async def opened(
             standing=shield.standing,
             reclaiming=stores.reclaiming(settings, directory, kept, limit, clock),
             reach=upstream,
+            forget=changes.forget,
         )
+
+
+def _watched(counters: Counters, answers: Answers, downloads: Downloads) -> None:
+    counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
+    counters.watch(RENEWALS, (), lambda: answers.avoided)
 
 
 async def _metered(
@@ -175,18 +179,32 @@ def _policy(settings: Settings, name: str) -> Policy:
 
 
 async def _limited(
-    settings: Settings, kept: Stores, inventory: Inventory, observe: Observer, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    kept: Stores,
+    inventory: Inventory,
+    observe: Observer,
+    stack: contextlib.AsyncExitStack,
+    *,
+    serving: bool,
 ) -> tuple[Pinned, Limit]:
     """What is pinned is known before anything can be evicted."""
     pinned = await ready.pinned(settings, inventory, observe)
     told = partial(observe, "cache")
     limit = Limit(settings.cache.max_size, kept.blobs, kept.on_disk, pinned.__contains__, told)
-    stack.callback(asyncio.create_task(_tidy(kept.blobs, limit)).cancel)
+    stack.callback(asyncio.create_task(_tidy(kept, limit, serving=serving)).cancel)
     return pinned, limit
 
 
-async def _tidy(blobs: DiskBlobs, limit: Limit) -> None:
+async def _tidy(kept: Stores, limit: Limit, *, serving: bool) -> None:
+    if (
+        serving
+    ):  # What a crash may have left: nobody waits for that, and the commands that must know of it look by themselves.
+        await kept.blobs.reconcile()
+        for store in kept.on_disk:
+            await store.sweep()
     while True:
         await asyncio.sleep(TIDY_EVERY)
-        await blobs.flush()
+        await kept.blobs.flush()
+        for store in kept.expiring:
+            await store.expire()
         await limit.trim()

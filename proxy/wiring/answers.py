@@ -9,8 +9,11 @@ from proxy.engine.answers import Answers
 from proxy.engine.copies import Copies
 from proxy.engine.deferred import Deferred
 from proxy.engine.feed import Feed
+from proxy.engine.passing import Passing
 from proxy.engine.purging import Purging
 from proxy.engine.renewing import Renewing
+from proxy.engine.shelf import Shelf
+from proxy.engine.transparent import Transparent
 from proxy.fleet.base import Fleet
 from proxy.model import Host
 from proxy.rules.endpoints import Policy
@@ -75,6 +78,28 @@ def answers(
         for each in (deferred, overdue):
             each.start()
             stack.push_async_callback(each.aclose)
+    return built
+
+
+def transparent(
+    settings: Settings,
+    passing: Passing,
+    shelf: Shelf,
+    member: Member,
+    clock: Clock,
+    observe: Observer,
+    stack: AsyncExitStack,
+) -> Transparent:
+    """What upstream's own headers rule."""
+    built = Transparent(
+        passing=passing,
+        shelf=shelf,
+        fleet=member.fleet,
+        clock=clock,
+        observe=observe,
+        stale_after=settings.upstream.stale_after,
+    )
+    stack.push_async_callback(built.aclose)
     return built
 
 

@@ -35,7 +35,8 @@ def _prepared(directory: Path) -> None:
 @dataclass(frozen=True, slots=True)
 class Stores:
     """`marks` are apart from the rest, so that no purge and no lack of room takes them. `media`: whatever holds what a
-    metric calls by one name; the first of them is measured. `apart`: each that holds what was answered."""
+    metric calls by one name; the first of them is measured. `apart`: each that holds what was answered. `expiring`:
+    those on the disk that keep what they hold for a time."""
 
     json: Store
     index: Store
@@ -44,6 +45,7 @@ class Stores:
     on_disk: Sequence[DiskStore]
     apart: Sequence[Store]
     media: Mapping[StoreName, Sequence[Medium]]
+    expiring: Sequence[DiskStore] = ()
 
     @property
     def checked(self) -> tuple[Store, Store, DiskBlobs]:
@@ -76,7 +78,7 @@ async def stores(
         if not settings.redis.url:
             json, marks = await disk("json"), await disk("marks")
             media = {StoreName.JSON: [bounded(json), marks], StoreName.INDEX: [bounded(index)], **tarballs}
-            return Stores(json, index, marks, blobs, [index, json], [index, json], media)
+            return Stores(json, index, marks, blobs, [index, json], [index, json], media, [json, marks])
     except OSError as error:
         reason = f"cannot be used ({error.strerror or error}); name a directory that is yours to write"
         raise SettingsError([f"cache.dir = {str(directory)!r}: {reason}"]) from error

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 START_WITHIN = 45.0  # of a machine that is busy with other tests
 STOP_WITHIN = 15.0
 
-_SERVING = re.compile(r"crates-proxy: serving on (http://[^\s\"]+)")
+_SERVING = re.compile(r"crates-proxy: serving on (https?://[^\s\"]+)")
 
 
 def until(ready: Callable[[], bool], within: float) -> bool:
@@ -39,6 +39,8 @@ def until(ready: Callable[[], bool], within: float) -> bool:
 
 class Proxy:
     """`python -m proxy serve` on a free port, its cache and its log below `directory`."""
+
+    arguments: Sequence[str] = ()  # further ones of `serve`
 
     def __init__(self, directory: Path, settings: Mapping[str, str]) -> None:
         self.cache = directory / "cache"
@@ -75,13 +77,23 @@ class Proxy:
                     found.append(int(folder.name))
         return found
 
+    @property
+    def pid(self) -> int:
+        """The process that was started."""
+        assert self._process is not None
+        return self._process.pid
+
+    def tell(self, number: signal.Signals, pid: int = 0) -> None:
+        """To one of its processes, by default the one that was started."""
+        os.kill(pid or self.pid, number)
+
     def start(self, **settings: str) -> None:
         """Starts it and waits until it serves; `settings` are further environment, for this start."""
         before = len(self.log)
         env = {"PATH": os.environ["PATH"], "HOME": str(self._home), **self._settings, **settings}
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "serve"],
+                [sys.executable, "-m", "proxy", "serve", *self.arguments],
                 cwd=ROOT,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -98,21 +110,21 @@ class Proxy:
             raise AssertionError(f"the proxy does not serve (exit {code}); its log ends:\n{self.log[-3000:]}")
         self.url = serving[1]
 
-    def stop(self) -> int:
+    def stop(self, within: float = STOP_WITHIN) -> int:
         """SIGTERM; returns the exit code."""
-        return self._ended(signal.SIGTERM)
+        return self._ended(signal.SIGTERM, within)
 
     def kill(self) -> None:
         """SIGKILL to it and its workers."""
         self._ended(signal.SIGKILL)
 
-    def _ended(self, how: signal.Signals) -> int:
+    def _ended(self, how: signal.Signals, within: float = STOP_WITHIN) -> int:
         if self._process is None:
             return 0
         process, self._process = self._process, None
         try:
             os.killpg(process.pid, how)
-            return process.wait(STOP_WITHIN)
+            return process.wait(within)
         except ProcessLookupError:
             return process.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from proxy.engine.flight import FIRST_BYTE
@@ -77,6 +78,39 @@ def test_a_copy_is_served_and_the_fetch_goes_on_behind(path: str, hasty: Proxied
     while hasty.get(path).headers["x-cache"] != "HIT":
         assert time.monotonic() < end
     assert len(upstream.asked()) == 2
+
+
+NEW, STRICT = (faults.Status(200, (("cache-control", f"max-age=60{more}"),), b"new") for more in ("", ", s-maxage=60"))
+
+
+def test_where_upstreams_own_headers_rule_too_unless_they_or_the_client_forbid_it(
+    hasty: Proxied, upstream: Upstream
+) -> None:
+    strict = OTHER + "/strict"
+    upstream.fault("api", replace(NEW, body=b"old"), times=1)
+    assert hasty.get(OLD).content == b"old"
+    upstream.fault("api", replace(STRICT, body=b"old"), times=1)
+    assert hasty.get(strict).content == b"old"
+    hasty.clock.now += 61
+    upstream.fault("api", NEW)
+    upstream.hold("api")
+    answers = [hasty.get(OLD) for _ in range(2)]
+    assert [answer.content for answer in answers] == [b"old"] * 2
+    assert answers[0].headers["cache-status"] == "crates-proxy; hit; ttl=-1; detail=stale-if-error"
+    assert len(upstream.asked(contains=OLD)) == 2, "one request behind them"
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        asked = [
+            pool.submit(httpx.get, hasty.url + path, headers=fields, trust_env=False, timeout=20)
+            for path, fields in ((strict, {}), (OLD, {"cache-control": "no-cache"}))
+        ]
+        upstream.wait_for(4)
+        assert not concurrent.futures.wait(asked, 0.6).done
+        upstream.release()
+        assert [each.result(10).content for each in asked] == [b"new"] * 2
+    end = time.monotonic() + 10
+    while (answer := hasty.client.get(hasty.url + OLD)).headers["x-cache"] != "HIT":
+        assert time.monotonic() < end
+    assert answer.content == b"new"
 
 
 def test_what_upstream_has_begun_to_answer_is_waited_for(hasty: Proxied, upstream: Upstream) -> None:

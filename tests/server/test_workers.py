@@ -123,6 +123,27 @@ def test_a_signal_drains_every_worker(tmp_path: Path) -> None:
     assert len(server.lines) == 3  # One line when it serves, one of the test for each worker.
 
 
+def test_a_signal_to_all_its_processes_is_no_order_to_hurry(tmp_path: Path) -> None:
+    """As a terminal sends it, and some service managers."""
+    marker = tmp_path / "held"
+    with served(workers=2, drain_timeout=60) as server:
+        port = server.port()
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
+            until(marker.exists)
+            for pid in pids(port):
+                os.kill(pid, signal.SIGTERM)
+            server.until("draining")
+            server.until("draining")
+            server.signal()
+            until(lambda: refused(port))  # by now the supervisor has told them
+            time.sleep(1.0)  # whoever hurries has left by then
+            marker.unlink()
+            answer = one_answer(client.makefile("rb"))
+            assert answer is not None and answer[0] == 200
+        assert server.ended() == 0
+
+
 def test_who_interrupts_twice_does_not_wait_for_workers(tmp_path: Path) -> None:
     marker = tmp_path / "held"
     with served(workers=2, drain_timeout=60) as server:

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from redis.exceptions import RedisError
 
 from proxy.errors import SettingsError
 from proxy.model import Selection, State
@@ -387,3 +388,22 @@ def test_the_url_cannot_undo_what_keeps_a_dead_server_cheap() -> None:
     assert options["decode_responses"] is False
     assert client.connection_pool.max_connections == connection.CONNECTIONS
     assert connection.where(client) == "h:7"
+
+
+async def test_a_connection_that_is_gone_while_it_is_made_is_a_fault_of_the_server(observer: Observer) -> None:
+    """What uvloop raises then is no error of Redis's and none of the system's."""
+    client = connection.client("redis://127.0.0.1:1/0")
+
+    class Gone:
+        def writelines(self, data: object) -> None:
+            raise RuntimeError("unable to perform operation; the handler is closed")
+
+        def close(self) -> None:
+            pass
+
+    made = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    made._writer = Gone()
+    made._reader = object()
+    with pytest.raises(RedisError, match="closed"):
+        await made.send_packed_command([b"PING"], check_health=False)
+    await client.aclose()

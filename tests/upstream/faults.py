@@ -6,8 +6,11 @@ performs. `status` is what the log tells for it: 0 where no status line is sent.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
+import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -186,12 +189,23 @@ class Length(_Kept):
 
 
 @dataclass(frozen=True)
+class TwoLengths(_Kept):
+    """Two Content-Length fields that contradict one another; the second is right."""
+
+    def steps(self, reply: Reply) -> Iterator[Step]:
+        yield head(reply, (*length(reply, -1), *length(reply))) + reply.sent
+        yield End.CLOSE
+
+
+@dataclass(frozen=True)
 class Surplus:
-    """Bytes behind the end of an answer that nobody has asked for; `pause` seconds later, if not at once."""
+    """Bytes behind the end of an answer that nobody has asked for; `pause` seconds later, if not at once. `sent`: they
+    are on their way."""
 
     code: int = 200
     data: bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"
     pause: float = 0.0
+    sent: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def status(self, reply: Reply) -> int:
         return self.code
@@ -204,6 +218,7 @@ class Surplus:
             yield self.data
         else:
             yield laid_out(reply) + self.data
+        self.sent.set()
 
 
 @dataclass(frozen=True)
@@ -263,6 +278,25 @@ class Gzip(_Kept):
             return
         headers = (*reply.headers, ("content-encoding", "gzip"))
         yield laid_out(replace(reply, headers=headers, body=gzip.compress(reply.body, mtime=0)))
+
+
+@dataclass(frozen=True)
+class Bomb(_Kept):
+    """A body in gzip coding of which a thousand times as much comes out."""
+
+    size: int = 200 * 1024 * 1024
+
+    def steps(self, reply: Reply) -> Iterator[Step]:
+        headers = tuple((name, value) for name, value in reply.headers if name != "content-encoding")
+        headers = (*headers, ("content-encoding", "gzip"))
+        yield laid_out(replace(reply, headers=headers, body=_packed_zeros(self.size), chunked=False))
+
+
+@functools.cache
+def _packed_zeros(size: int) -> bytes:
+    packer = zlib.compressobj(9, wbits=31)
+    pieces = [packer.compress(bytes(1024 * 1024)) for _ in range(size // (1024 * 1024))]
+    return b"".join([*pieces, packer.flush()])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""What the workers hold: descriptors, tasks, memory. It reads /proc, and what the hooks write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Of one worker. tasks: by the name of what they run. memory: bytes that are resident."""
+
+    pid: int
+    descriptors: int
+    memory: int
+    tasks: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def told(self) -> str:
+        return f"{self.descriptors} descriptors, {self.tasks.total()} tasks, {self.memory // 2**20} MiB"
+
+
+def taken(pid: int, hooks: Path) -> Census | None:
+    """None where the worker is gone."""
+    path = hooks / f"census-{pid}"
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        os.kill(pid, signal.SIGUSR2)
+        end = time.monotonic() + PATIENCE
+        while not path.exists():
+            if time.monotonic() > end:
+                return None
+            time.sleep(0.02)
+        return Census(pid, descriptors(pid), memory(pid), Counter(json.loads(path.read_text())))
+    return None
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def memory(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -1,0 +1,47 @@
+"""When something was disturbed, and what: an answer is judged by all that may have befallen it meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Window:
+    """`what` was disturbed, from `start` to `end`; `cause` for people."""
+
+    cause: str
+    what: frozenset[str]
+    start: float
+    end: float = math.inf
+    statuses: frozenset[int] = frozenset()
+
+    def touches(self, start: float, end: float) -> bool:
+        return self.start <= end and start <= self.end
+
+
+@dataclass(slots=True)
+class Windows:
+    all: list[Window] = field(default_factory=list)
+
+    def begin(self, cause: str, *what: str, statuses: frozenset[int] = frozenset()) -> Window:
+        window = Window(cause, frozenset(what), time.monotonic(), statuses=statuses)
+        self.all.append(window)
+        return window
+
+    @contextlib.contextmanager
+    def disturbed(
+        self, cause: str, *what: str, after: float = 0.0, statuses: frozenset[int] = frozenset()
+    ) -> Iterator[Window]:
+        """From now until `after` seconds behind the end."""
+        window = self.begin(cause, *what, statuses=statuses)
+        try:
+            yield window
+        finally:
+            window.end = time.monotonic() + after
+
+    def touching(self, what: str, start: float, end: float) -> list[Window]:
+        return [window for window in self.all if what in window.what and window.touches(start, end)]
