@@ -36,7 +36,7 @@ def audit() -> ModuleType:
         ([FOUND], 1, 0),
         ([{**FOUND, "name": "b"}], 0, 1),
         ([{**FOUND, "vulns": [{"id": "CVE-2"}]}], 0, 1),
-        ([FOUND, {**FOUND, "vulns": [*FOUND["vulns"], {"id": "CVE-2", "aliases": []}]}], 2, 1),  # type: ignore[misc]
+        ([FOUND, {**FOUND, "vulns": [*FOUND["vulns"], {"id": "CVE-2", "aliases": []}]}], 2, 1),
     ],
 )
 def test_what_has_no_reason_is_a_failure(
