@@ -22,8 +22,8 @@ _ERRORS = {
     "Declined": "crates.io refused. Is `upstream.contact` set, so that it can tell you why?",
     "Faulty": "See https://status.crates.io and the line of this machine; `crates-proxy doctor` tries each host.",
     "Down": "The host failed again and again, and is tried again by itself. `crates-proxy doctor` tries each host.",
-    "Dropped": "Nothing, where it is seldom: an idle connection was closed while a request was on its way. Else what is "
-    "between here and crates.io closes them early; `crates-proxy doctor` tries each host.",
+    "Dropped": "Nothing, where it is seldom: an idle connection was closed while a request was on its way. Else "
+    "something between here and crates.io closes them early; `crates-proxy doctor` tries each host.",
     "Late": "The line or crates.io is slow: `crates-proxy doctor` measures each host. More patience: "
     "`upstream.read_timeout`.",
     "Busy": "More was asked of crates.io at once than this proxy has connections; another worker (`server.workers`) "

@@ -6,6 +6,7 @@ walk over that index. It knows rows, not what they mean. All of it blocks.
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -15,41 +16,34 @@ from proxy.stores.base import Shelved
 _NAMES = (
     "SELECT DISTINCT tag FROM Cache INDEXED BY Cache_tag_rowid WHERE tag > ? AND instr(tag, ?) > 0 ORDER BY tag LIMIT ?"
 )
-_THERE = "(expire_time IS NULL OR expire_time > ?)"
+_KEYS = "SELECT key FROM Cache WHERE tag = ? AND (expire_time IS NULL OR expire_time > ?) ORDER BY key LIMIT ?"
+# Of the names in a list of JSON.
+_ROWS = "SELECT tag, key, value, store_time FROM Cache WHERE tag IN (SELECT value FROM json_each(?)) ORDER BY tag, key"
+_SUMS = (
+    "SELECT tag, COUNT(*), SUM(size + COALESCE(LENGTH(value), 0)) FROM Cache"
+    " WHERE tag IN (SELECT value FROM json_each(?)) AND (expire_time IS NULL OR expire_time > ?)"
+    " GROUP BY tag ORDER BY tag"
+)
 
 
 def crates(cache: Any, part: str, after: str, limit: int) -> list[Shelved]:
     """The crates of which there is something; what is past its time is nothing."""
     found: list[Shelved] = []
-    while len(found) < limit:
-        page = names(cache, part, after, limit)
-        if not page:
-            break
-        found += _summed(cache, page)
+    while len(found) < limit and (page := names(cache, part, after, limit)):
+        rows = cache._sql(_SUMS, (json.dumps(page), time.time())).fetchall()
+        found += [Shelved(name, count, int(size)) for name, count, size in rows]
         after = page[-1]
     return found[:limit]
 
 
 def keys(cache: Any, crate: str, limit: int) -> list[str]:
-    select = f"SELECT key FROM Cache WHERE tag = ? AND {_THERE} ORDER BY key LIMIT ?"
-    return [key for (key,) in cache._sql(select, (crate, time.time(), limit)).fetchall()]
+    return [key for (key,) in cache._sql(_KEYS, (crate, time.time(), limit)).fetchall()]
 
 
 def values(cache: Any, names: list[str]) -> list[tuple[str, str, object, float]]:
     """Name, key, value and time of every row of these."""
-    places = ", ".join("?" * len(names))
-    select = f"SELECT tag, key, value, store_time FROM Cache WHERE tag IN ({places}) ORDER BY tag, key"
-    return list(cache._sql(select, names).fetchall())
+    return list(cache._sql(_ROWS, (json.dumps(names),)).fetchall())
 
 
 def names(cache: Any, part: str, after: str, limit: int) -> list[str]:
     return [name for (name,) in cache._sql(_NAMES, (after, part, limit)).fetchall()]
-
-
-def _summed(cache: Any, names: list[str]) -> list[Shelved]:
-    places = ", ".join("?" * len(names))
-    select = (
-        "SELECT tag, COUNT(*), SUM(size + COALESCE(LENGTH(value), 0)) FROM Cache"
-        f" WHERE tag IN ({places}) AND {_THERE} GROUP BY tag ORDER BY tag"
-    )
-    return [Shelved(name, count, int(size)) for name, count, size in cache._sql(select, [*names, time.time()])]
