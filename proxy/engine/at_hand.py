@@ -23,7 +23,7 @@ that is mapped counts twice."""
 OPEN_BYTES = 64 * 1024 * 1024
 """What of them is mapped at most. It is the page cache's, and all workers', but is told as memory of each."""
 _OPEN_LEAST = OPEN_BYTES // OPEN
-_OVERHEAD = 2048  # bytes that one in memory costs beside its content, measured roughly
+_OVERHEAD = 4096  # bytes that one in memory costs beside its content, most of them what the edge has prepared
 
 
 @dataclass(frozen=True, slots=True)

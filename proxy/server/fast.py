@@ -32,7 +32,8 @@ _OVERHEAD = 512
 """Bytes that remembering one costs beside it: what it asks for, measured roughly."""
 
 Answer = tuple[bytes, bytes | memoryview, bytes | None]
-"""Head and body, and both in one piece where somebody has them so. A `memoryview` must not be looked into."""
+"""Head and body, and both in one piece where somebody has them so. A `memoryview` is of a file, for the kernel alone
+to read (`Blob.mapped`): it takes no memory however slowly the client reads."""
 
 
 class Lookup(Protocol):

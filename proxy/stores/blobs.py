@@ -6,18 +6,20 @@ and knows nothing of upstream. What fails on the disk is absent.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from proxy.model import Crate, Health, Selection
 from proxy.stores.attempts import Attempts
-from proxy.stores.base import Listed, Observer, Volume
+from proxy.stores.base import Filed, Listed, Observer, Shelved, Volume
 from proxy.stores.descriptor import Descriptor
-from proxy.stores.files import Files, is_sha256, is_whole
+from proxy.stores.files import PARTS, Files, is_sha256, is_whole
 from proxy.stores.ledger import Ledger, Record
 from proxy.stores.proofs import DOUBTFUL, Proof, Proofs
 from proxy.stores.spool import DiskBlob, DiskSpool
@@ -33,7 +35,6 @@ class DiskBlobs:
         self._files = Files(directory, min_free)
         self.swept = self._files.sweep()  # files and bytes of writers that were killed, which were removed
         self._ledger = Ledger(self._files.directory / "ledger", lambda what: observer(_NAME, what), self._files.remove)
-        self._ledger.reconcile(self._files.published(), lambda sha256: self._files.path(sha256).exists())
         self._ledger.close()
         self._proofs = Proofs(clock)
         self._attempts = Attempts(_NAME, observer)
@@ -43,12 +44,14 @@ class DiskBlobs:
         self.corrupt = 0  # files set aside because they were not what they should be
         # When files were last used, until `flush`: a read that wrote would wait for every other writer.
         self._touched: dict[str, float] = {}
+        self._reconciling = asyncio.Lock()
+        self._reconciled = False
 
     @classmethod
     def opened(
         cls, directory: Path, min_free: int, observer: Observer, clock: Callable[[], float] = time.time
     ) -> DiskBlobs:
-        """Open or create the store. It blocks, for a walk over the directory, and may be called in any thread.
+        """Open or create the store. It blocks, and may be called in any thread.
 
         A damaged ledger is set aside and told; the files stay, and each is hashed before it is served again.
         OSError where the directory cannot be used at all. `observer` must bear a call from another thread.
@@ -92,15 +95,38 @@ class DiskBlobs:
         """Drop the files of a crate, or all. No endpoint is told apart here: a selection of one takes nothing."""
         if selection.endpoint is not None:
             return 0
+        if selection.crate is None:
+            await self.reconcile()
         return await self._attempts.run("purge", lambda: self._ledger.purge(selection.crate), 0)
 
+    async def reconcile(self) -> None:
+        """Make the ledger agree with what is on the disk, where a crash has come between the two, once in the life of
+        this store. Before, a file without a record shows when it is asked for, and one that is gone, too."""
+        async with self._reconciling:
+            if not self._reconciled:
+                await self._attempts.run("recount", self._ledger.recount, None)
+                for part in PARTS:
+                    await self._attempts.run("reconcile", partial(self._agreed, part), None)
+                    await asyncio.sleep(0)
+                self._reconciled = True
+
     async def files(self) -> AsyncIterator[Listed]:
+        await self.reconcile()
         none: list[tuple[str, Record]] = []
         after = ""
         while page := await self._attempts.run("list", partial(self._ledger.page, after), none):
             for sha256, record in page:
                 yield Listed(record.crate, sha256, record.size)
             after = page[-1][0]
+
+    async def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        none: list[Shelved] = []
+        return await self._attempts.run("list", lambda: self._ledger.crates(part, after, limit), none)
+
+    async def of(self, crate: str) -> list[Filed]:
+        none: list[Filed] = []
+        found = await self._attempts.run("list", lambda: self._ledger.of(crate), none)
+        return [replace(each, used=max(each.used, self._touched.get(each.sha256, 0.0))) for each in found]
 
     async def health(self) -> Health:
         return await self._attempts.health(self._probe)
@@ -142,6 +168,9 @@ class DiskBlobs:
             self._attempts.told(f"evicted {count} files, {freed} bytes")
         return freed
 
+    def _agreed(self, part: str) -> None:
+        self._ledger.reconcile(part, self._files.published(part), self._files.found)
+
     def _probe(self) -> None:
         self._files.check_room()
         self._ledger.total()
@@ -153,6 +182,9 @@ class DiskBlobs:
     def _opened(self, crate: Crate, sha256: str, unread: bool) -> tuple[Descriptor, int, float, Proof] | str | None:
         """The file; why it was set aside; or None where there is none."""
         record = self._ledger.get(sha256)
+        if record is None and not self._reconciled and (there := self._files.found(sha256)) is not None:
+            self._ledger.adopt(sha256, there[1], there[0])
+            record = self._ledger.get(sha256)
         # Without a record nobody vouches for what lies there; and whoever asks for it as another crate's file is
         # mistaken or malicious, which is no reason to doubt the file.
         if record is None or record.crate not in (None, crate):

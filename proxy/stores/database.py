@@ -32,6 +32,8 @@ FAULTS = (sqlite3.Error, diskcache.Timeout, OSError, UnicodeError)
 """What the medium, or a key that it cannot spell, may raise."""
 
 _BUSY_SECONDS = 2.0
+PARTS = tuple(f"{number:02x}" for number in range(256))
+"""What the names of value files can begin with: each is a directory."""
 # A value's file is older than its row by the time of one write; whoever takes an hour for that is dead.
 _ORPHAN_SECONDS = 3600.0
 _SETTINGS = {
@@ -39,9 +41,17 @@ _SETTINGS = {
     # The eviction policy stays diskcache's default, because any other makes each read a write transaction;
     # its own bound is out of reach, because the limit is kept over several stores together.
     "size_limit": 2**62,
+    # Nor is anything dropped beside a `set`, which would have to look each time whether there is something to drop.
+    "cull_limit": 0,
+    # Pages (4 KiB) that each thread's connection keeps for itself; the kernel has them all, once for everybody.
+    "sqlite_cache_size": 1024,
     # A mapped database whose disk fails kills the process by SIGBUS where a read would raise.
     "sqlite_mmap_size": 0,
 }
+
+
+class _Unreadable(sqlite3.DatabaseError):
+    """SQLite reads it, and it is no database of diskcache's all the same."""
 
 
 class Database:
@@ -77,6 +87,10 @@ class Database:
                 self._replace(cache)
             raise
 
+    def sweep(self, part: str) -> None:
+        """Remove the value files of writers that were killed, of those whose names begin with this one of `PARTS`."""
+        self.attempt(lambda cache: self._swept(cache, part))
+
     def close(self) -> None:
         """Close this thread's connection."""
         self._cache.close()
@@ -92,14 +106,34 @@ class Database:
 
     def _constructed(self) -> tuple[Any, int]:
         secured(self._home)
-        cache = diskcache.Cache(str(self._home), timeout=_BUSY_SECONDS, disk=GuardedDisk, **_SETTINGS)
+        try:
+            cache = diskcache.Cache(str(self._home), timeout=_BUSY_SECONDS, disk=GuardedDisk, **_SETTINGS)
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:  # what diskcache makes of settings that it did not write
+            raise _Unreadable(f"its settings cannot be read ({error})") from error
         cache._sql("CREATE INDEX IF NOT EXISTS Cache_filename ON Cache (filename) WHERE filename IS NOT NULL")
         cache.close()
         return cache, (self._home / "cache.db").stat().st_ino
 
+    def _swept(self, cache: Any, part: str) -> None:
+        before = time.time() - _ORPHAN_SECONDS
+        files = [file for file in self._home.glob(f"{part}/??/*.val") if _modified(file) < before]
+        if not files:
+            return
+        select = "SELECT filename FROM Cache WHERE filename >= ? AND filename < ?"
+        known = {filename for (filename,) in cache._sql(select, (f"{part}/", f"{part}0")).fetchall()}
+        for file in files:
+            if str(file.relative_to(self._home)) not in known:
+                file.unlink(missing_ok=True)
+
     def _damaged(self, error: BaseException) -> bool:
         if not isinstance(error, sqlite3.DatabaseError):
             return False
+        if isinstance(error, _Unreadable):
+            return True
         # Any other failure to open (no descriptor left, say) is no reason to throw a database away.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         gone = code == sqlite3.SQLITE_CANTOPEN and not self._home.exists()
@@ -123,21 +157,12 @@ class Database:
         self._told(f"the database was damaged: it is set aside as {aside}, and an empty one is in its place")
 
     def _tidied(self) -> None:
-        """Drop other formats, all but the last set aside, and the value files of writers that were killed."""
+        """Drop other formats, and all but the last set aside."""
         aside = sorted(self._directory.glob("v*.damaged-*"))
         formats = [path for path in self._directory.iterdir() if re.fullmatch(r"v\d+", path.name)]
         for old in [*aside[:-1], *formats]:
             if old != self._home:
                 shutil.rmtree(old, ignore_errors=True)
-        before = time.time() - _ORPHAN_SECONDS
-        files = [file for file in self._home.glob("??/??/*.val") if _modified(file) < before]
-        if files:
-            rows = self._cache._sql("SELECT filename FROM Cache WHERE filename IS NOT NULL").fetchall()
-            known = {row[0] for row in rows}
-            for file in files:
-                if str(file.relative_to(self._home)) not in known:
-                    file.unlink(missing_ok=True)
-            self._cache.close()
 
 
 def secured(directory: Path) -> None:

@@ -5,6 +5,7 @@ It knows nothing of entries or freshness; `keep` is all it knows of time. What f
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -16,10 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proxy.model import Health, Selection
-from proxy.stores import envelope, selecting
+from proxy.stores import envelope, listing, selecting
 from proxy.stores.attempts import Attempts
-from proxy.stores.base import Observer, Volume
-from proxy.stores.database import Database
+from proxy.stores.base import Observer, Shelved, Volume
+from proxy.stores.database import PARTS, Database
 from proxy.stores.gathered import Gathered
 
 T = TypeVar("T")
@@ -84,6 +85,14 @@ class DiskStore:
                 yield key
             after = page[-1]
 
+    async def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        none: list[Shelved] = []
+        return await self._attempt("list", lambda cache: listing.crates(cache, part, after, limit), none)
+
+    async def tagged(self, crate: str, limit: int) -> list[str]:
+        none: list[str] = []
+        return await self._attempt("list", lambda cache: listing.keys(cache, crate, limit), none)
+
     async def health(self) -> Health:
         return await self._attempts.health(lambda: self._database.attempt(lambda cache: cache.get("")))
 
@@ -104,9 +113,15 @@ class DiskStore:
         self.freed += freed
         return freed
 
+    async def sweep(self) -> None:
+        """Remove the files that killed writers have left. Where there are many large values it takes a while."""
+        for part in PARTS:
+            await self._attempts.run("sweep", partial(self._database.sweep, part), None)
+            await asyncio.sleep(0)
+
     async def expire(self, before: float | None = None) -> tuple[int, int]:
         """Drop the values that are past their time, or were stored before that one (seconds since the epoch); how many
-        values and bytes. The medium does that by itself too, a few at each `put`."""
+        values and bytes. Nothing else does that, and until then they take room and are absent."""
         return await self._attempt("expire", lambda cache: _expired(cache, before), (0, 0))
 
     async def held(self) -> Volume:
@@ -132,25 +147,25 @@ def _value(cache: Any, key: str) -> bytes | None:
     return envelope.unframed(key, frame) if type(frame) is bytes else None
 
 
-def _where(selection: Selection) -> tuple[str, list[Any]]:
-    where: list[str] = ["rowid > ?"]
-    args: list[Any] = [0]
+def _where(selection: Selection) -> tuple[list[str], list[Any]]:
+    where: list[str] = []
+    args: list[Any] = []
+    if selection.crate is not None:
+        where.append("tag = ?")
+        args.append(selection.crate)
     if selection.endpoint is not None:
         first = selecting.prefix(selection.endpoint)
-        where.insert(0, "key >= ? AND key < ?")
-        args[:0] = [first, first[:-1] + chr(ord(first[-1]) + 1)]
-    if selection.crate is not None:
-        where.insert(0, "tag = ?")
-        args.insert(0, selection.crate)
-    return " AND ".join(where), args
+        where.append("key >= ? AND key < ?")
+        args += [first, first[:-1] + chr(ord(first[-1]) + 1)]
+    return where, args
 
 
 def _purged(cache: Any, selection: Selection) -> int:
     cache.expire()  # what is past its time is no value, and does not count
     # diskcache itself selects by tag or all; this is its own loop of short transactions, with more to choose.
     where, args = _where(selection)
-    select = f"SELECT rowid, filename FROM Cache WHERE {where} ORDER BY rowid LIMIT ?"
-    return int(cache._select_delete(select, [*args, _BATCH], arg_index=len(args) - 1))
+    select = f"SELECT rowid, filename FROM Cache WHERE {' AND '.join([*where, 'rowid > ?'])} ORDER BY rowid LIMIT ?"
+    return int(cache._select_delete(select, [*args, 0, _BATCH], arg_index=len(args)))
 
 
 def _expired(cache: Any, before: float | None) -> tuple[int, int]:
@@ -163,7 +178,8 @@ def _expired(cache: Any, before: float | None) -> tuple[int, int]:
 
 def _count(cache: Any, selection: Selection) -> int:
     where, args = _where(selection)
-    select = f"SELECT COUNT(*) FROM Cache WHERE {where} AND (expire_time IS NULL OR expire_time > ?)"
+    alive = "(expire_time IS NULL OR expire_time > ?)"
+    select = f"SELECT COUNT(*) FROM Cache WHERE {' AND '.join([*where, alive])}"
     ((count,),) = cache._sql(select, [*args, time.time()]).fetchall()
     return int(count)
 

@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from proxy.rules.digest import Digest
@@ -24,6 +23,8 @@ from proxy.stores.descriptor import Descriptor
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"[0-9]+-[0-9a-f]{16}")
 _KEPT_ASIDE = 8
+PARTS = tuple(f"{number:02x}" for number in range(256))
+"""What the SHA-256 of published files can begin with: each is a directory."""
 _PIECE = 1024 * 1024
 """Bytes that are hashed at a time, without holding up other threads."""
 
@@ -98,14 +99,21 @@ class Files:
             return os.path.samestat(os.fstat(held.number), os.stat(self.path(sha256), follow_symlinks=False))
         return False
 
-    def published(self) -> Iterator[tuple[str, float, int]]:
-        """All published files: SHA-256, time of the last change, size."""
-        for directory in self.directory.glob("[0-9a-f][0-9a-f]"):
-            for entry in os.scandir(directory):
-                if is_sha256(directory.name + entry.name):
-                    with contextlib.suppress(FileNotFoundError):
-                        stat = entry.stat(follow_symlinks=False)
-                        yield directory.name + entry.name, stat.st_mtime, stat.st_size
+    def published(self, part: str) -> list[str]:
+        """The SHA-256 of all published files that begin with this one of `PARTS`."""
+        try:
+            names = os.listdir(self.directory / part)
+        except FileNotFoundError:
+            return []
+        return [part + name for name in names if is_sha256(part + name)]
+
+    def found(self, sha256: str) -> tuple[float, int] | None:
+        """The time of the last change of a published file, and its size; None where there is none."""
+        try:
+            stat = os.stat(self.path(sha256), follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return stat.st_mtime, stat.st_size
 
     def sweep(self) -> tuple[int, int]:
         """Remove the temporary files that no living process fills, in whatever container it lives; how many files and

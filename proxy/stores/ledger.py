@@ -7,7 +7,7 @@ that row and file agree for everyone who reads the row. It knows no path. All of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,8 @@ import orjson
 
 from proxy.model import Crate
 from proxy.rules import names
+from proxy.stores import listing
+from proxy.stores.base import Filed, Shelved
 from proxy.stores.database import Database
 
 T = TypeVar("T")
@@ -79,7 +81,7 @@ class Ledger:
         """Give a row to a file that has none."""
 
         def adopt(cache: Any) -> None:
-            if cache.get(_BLOB + sha256) is None:
+            if _BLOB + sha256 not in cache:
                 self._added(cache, sha256, Record(None, size, used), used, lambda: None)
 
         self._transact(adopt)
@@ -123,6 +125,26 @@ class Ledger:
         rows = self._database.attempt(lambda cache: cache._sql(select, (_BLOB + after, _PAGE)).fetchall())
         return [(key.removeprefix(_BLOB), _unpacked(value) or _UNREADABLE) for key, value in rows]
 
+    def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        """As in `Listing`."""
+
+        def crates(cache: Any) -> list[Shelved]:
+            sizes: dict[str, list[int]] = {name: [] for name in listing.names(cache, part, after, limit)}
+            for name, _, value, _ in listing.values(cache, list(sizes)):
+                sizes[name].append(_size(value))
+            return [Shelved(name, len(each), sum(each)) for name, each in sizes.items()]
+
+        return self._database.attempt(crates)
+
+    def of(self, crate: str) -> list[Filed]:
+        """The files of a crate (folded)."""
+        rows = self._database.attempt(lambda cache: listing.values(cache, [crate]))
+        return [
+            Filed(record.crate, key.removeprefix(_BLOB), record.size, record.stored, used)
+            for _, key, value, used in rows
+            if (record := _unpacked(value)) is not None and record.crate is not None
+        ]
+
     def total(self) -> int:
         """Bytes of all files."""
         return self._database.attempt(lambda cache: int(cache.get(_TOTAL, 0)))
@@ -131,21 +153,34 @@ class Ledger:
         """How many files; all rows but the total are one each."""
         return self._database.attempt(lambda cache: max(0, len(cache) - 1))
 
-    def reconcile(self, files: Iterable[tuple[str, float, int]], exists: Callable[[str], bool]) -> None:
-        """Make rows and files agree after a crash: `files` are SHA-256, time and size of what is on the disk."""
-        rows = self._database.attempt(_snapshot)
-        total = rows.pop(_TOTAL, 0)
-        known = {key.removeprefix(_BLOB): _size(value) for key, value in rows.items()}
-        if total != sum(known.values()):
-            # The difference, because others may be adding to both meanwhile.
-            self._transact(lambda cache: cache.incr(_TOTAL, sum(known.values()) - total))
-        found = {sha256: (changed, size) for sha256, changed, size in files}
-        for sha256 in known.keys() - found.keys():
-            self.drop(sha256, self._remove, unless=partial(exists, sha256))
-        for sha256 in found.keys() - known.keys():
-            changed, size = found[sha256]
-            if exists(sha256):
-                self.adopt(sha256, size, changed)
+    def recount(self) -> None:
+        """Make the sum of all sizes right, which only somebody else can have made wrong."""
+
+        def recount(cache: Any) -> None:
+            # One statement sees one state. No more than a row at a time is held.
+            total = known = 0
+            for key, value in cache._sql("SELECT key, value FROM Cache"):
+                if key == _TOTAL:
+                    total = value if type(value) is int else 0
+                else:
+                    known += _size(value)
+            if total != known:
+                cache.incr(_TOTAL, known - total)  # the difference, because others may be adding to both meanwhile
+
+        self._database.attempt(recount)
+
+    def reconcile(self, part: str, files: Collection[str], found: Callable[[str], tuple[float, int] | None]) -> None:
+        """Make the rows whose SHA-256 begin with `part` agree with `files`, which were on the disk a moment ago, after
+        a crash. `found` tells the time and the size of a file that is there now."""
+        select = "SELECT key FROM Cache WHERE key >= ? AND key < ?"
+        first = _BLOB + part
+        rows = self._database.attempt(lambda cache: cache._sql(select, (first, f"{first}~")).fetchall())
+        known = {key.removeprefix(_BLOB) for (key,) in rows}
+        for sha256 in known - set(files):
+            self.drop(sha256, self._remove, unless=partial(_is_there, found, sha256))
+        for sha256 in set(files) - known:
+            if (there := found(sha256)) is not None:
+                self.adopt(sha256, there[1], there[0])
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -168,18 +203,36 @@ class Ledger:
 
     def _evicted(self, cache: Any, batch: list[str], want: float) -> list[int]:
         """Drop these until `want` bytes are freed; their sizes. What another process dropped is passed over."""
+        rows = dict(cache._sql(f"SELECT key, value FROM Cache WHERE key IN ({_marks(batch)})", _rows(batch)).fetchall())
+        gone: list[str] = []
         sizes: list[int] = []
         for sha256 in batch:
-            if sum(sizes) < want and _BLOB + sha256 in cache:
-                sizes.append(self._dropped(cache, sha256, _unpacked(cache.get(_BLOB + sha256)), self._remove))
+            if sum(sizes) < want and _BLOB + sha256 in rows:
+                gone.append(sha256)
+                sizes.append(_size(rows[_BLOB + sha256]))
+        if gone:
+            cache._sql(f"DELETE FROM Cache WHERE key IN ({_marks(gone)})", _rows(gone))
+            cache.incr(_TOTAL, -sum(sizes))
+        for sha256 in gone:
+            self._remove(sha256)
         return sizes
 
-    def _dropped(self, cache: Any, sha256: str, record: Record | None, remove: Callable[[str], None]) -> int:
-        size = 0 if record is None else record.size
+    def _dropped(self, cache: Any, sha256: str, record: Record, remove: Callable[[str], None]) -> None:
         cache.delete(_BLOB + sha256)
-        cache.incr(_TOTAL, -size)
+        cache.incr(_TOTAL, -record.size)
         remove(sha256)
-        return size
+
+
+def _is_there(found: Callable[[str], object], sha256: str) -> bool:
+    return found(sha256) is not None
+
+
+def _marks(batch: list[str]) -> str:
+    return ",".join("?" * len(batch))
+
+
+def _rows(batch: list[str]) -> list[str]:
+    return [_BLOB + sha256 for sha256 in batch]
 
 
 def _batches(items: list[T]) -> Iterator[list[T]]:
@@ -187,12 +240,9 @@ def _batches(items: list[T]) -> Iterator[list[T]]:
 
 
 def _oldest(cache: Any, past: int) -> list[str]:
-    select = f"SELECT key FROM Cache WHERE {_BLOBS} ORDER BY store_time LIMIT ? OFFSET ?"
+    # The signs keep SQLite from taking all rows by their keys and sorting them.
+    select = "SELECT key FROM Cache WHERE +key >= 'blob ' AND +key < 'blob!' ORDER BY store_time LIMIT ? OFFSET ?"
     return [key.removeprefix(_BLOB) for (key,) in cache._sql(select, (_BATCH, past)).fetchall()]
-
-
-def _snapshot(cache: Any) -> dict[str, Any]:
-    return dict(cache._sql("SELECT key, value FROM Cache").fetchall())
 
 
 def _packed(record: Record) -> bytes:

@@ -82,6 +82,10 @@ class Reclaiming:
 
     async def run(self, told: Told) -> Reclaimed:
         """Free it; `told` hears of each step. Whoever reads a file that goes reads it to its end."""
+        await self._blobs.reconcile()
+        for each in self._named.values():
+            if isinstance(each, DiskStore):
+                await each.sweep()
         # What was stored while `cache.keep` was longer has that on it.
         dropped = [await store.expire(self._clock() - self._keep) for store in self._kept]
         expired = Freed(sum(count for count, _ in dropped), sum(freed for _, freed in dropped))

@@ -78,7 +78,8 @@ def _resource(environ: Mapping[str, str]) -> Resource:
 
 
 def _tell(span: Span, method: str, seen: Seen) -> None:
-    span.set_attribute("url.path", secrets.path(seen.path))
+    if seen.path.startswith("/"):  # else it was refused before anybody could tell what it names
+        span.set_attribute("url.path", secrets.path(seen.path))
     if seen.endpoint:
         span.update_name(f"{method} {seen.endpoint}")
         span.set_attribute("crates_proxy.endpoint", seen.endpoint)

@@ -228,24 +228,25 @@ class Hits:
         prepared: Prepared | None = kept.prepared.get(wanted.gzip)
         if prepared is None:
             prepared = kept.prepared[wanted.gzip] = self._prepared(wanted, kept, now)
-        figures, left = self._figures(kept, now)
-        prepared.write(figures, now, now + left, joined=self._joined.takes(prepared))
+        figures, until = self._figures(kept, now)
+        prepared.write(figures, now, until, joined=self._joined.takes(prepared))
         self._live[id(prepared)] = prepared
         return prepared
 
     def _figures(self, kept: Kept, now: float) -> tuple[tuple[object, ...], float]:
-        """What stands in its heads that changes with time, and for how many seconds it is right."""
+        """What stands in its heads that changes with time, and until when it is right."""
         if isinstance(kept, Hot):
             found = kept.hit(now)
             # Both are told in whole seconds: one goes up with the age, the other down with what is left.
-            return (found.age, verdicts.whole(found.fresh_for)), min(1.0 - found.age % 1.0, found.fresh_for % 1.0)
+            change = min(1.0 - found.age % 1.0, found.fresh_for % 1.0)
+            return (found.age, verdicts.whole(found.fresh_for)), min(now + change, kept.fresh_until)
         at = time.time()
         date, left = directives.date(int(at)), 1.0 - at % 1.0
         if isinstance(kept, Config):
-            return (date,), left
+            return (date,), now + left
         self._tarballs.used(kept.sha256)
         age = self._downloads.hit(kept.sha256, _blob(kept)).age
-        return (date, age), min(1.0 - age % 1.0, left)
+        return (date, age), now + min(1.0 - age % 1.0, left)
 
     def _prepared(self, wanted: Wanted, kept: Kept, now: float) -> Prepared:
         def reply(*conditions: tuple[bytes, bytes]) -> answering.Reply:

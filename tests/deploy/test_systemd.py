@@ -123,6 +123,9 @@ def test_the_manager_is_told_when_it_serves_and_when_it_stops(tmp_path: Path, ma
             ready = manager.hears()
             assert ready[0] == "READY=1"
             assert re.fullmatch(r"STATUS=serving on http://127\.0\.0\.1:\d+", ready[1])
+            (reload,) = values("ExecReload")
+            subprocess.run(shlex.split(reload.replace("$MAINPID", str(process.pid))), check=True)
+            assert [manager.hears()[0] for _ in range(2)] == ["RELOADING=1", "READY=1"]
             process.send_signal(signal.SIGTERM)
             assert manager.hears()[0] == "STOPPING=1"
             assert process.wait(20) == 0

@@ -127,7 +127,7 @@ def test_what_is_stored_is_told_for_each_store(proxy: Proxied) -> None:
 
 def test_what_gave_way_is_counted_by_its_store(upstream: Upstream, tmp_path: Path) -> None:
     with proxied(
-        upstream, tmp_path, both_ways=False, cache__memory="40KiB", cache__max_size="1KiB", cache__max_object="1KiB"
+        upstream, tmp_path, both_ways=False, cache__memory="100KiB", cache__max_size="1KiB", cache__max_object="1KiB"
     ) as proxy:
         for number in range(20):
             assert proxy.get(f"/api/v1/crates?q=leaf&page={number + 1}").status_code == 200

@@ -261,6 +261,7 @@ async def test_a_record_without_a_file_is_absent_and_healed(blobs: DiskBlobs, tm
 
 
 async def test_a_file_without_a_record_is_never_served(blobs: DiskBlobs, tmp_path: Path) -> None:
+    await blobs.reconcile()  # one that was there before may be of a crash
     published(tmp_path).parent.mkdir()
     published(tmp_path).write_bytes(CONTENT)
     assert await blobs.open(SERDE, SHA256) is None
@@ -443,6 +444,8 @@ async def test_without_its_ledger_a_file_is_hashed_before_it_is_served_again(
         file.write_bytes(damage) if damage is not None else file.unlink()
     blobs = DiskBlobs.opened(tmp_path / "blobs", 0, observer)
     assert len(told) == (damage is not None)
+    assert await holds(blobs, SHA256)  # what is asked for is found even before
+    await blobs.reconcile()
     assert await blobs.volume() == len(CONTENT) + len(b"as it got")
     assert await holds(blobs, SHA256)
     assert not await holds(blobs, wrong)
@@ -464,6 +467,7 @@ async def test_rows_files_and_their_sum_agree_after_a_crash(tmp_path: Path, obse
     ) as connection:
         connection.execute("UPDATE Cache SET value = 12345 WHERE key = 'total'")
     blobs = DiskBlobs.opened(tmp_path / "blobs", 0, observer)
+    await blobs.reconcile()
     assert await blobs.volume() == len(CONTENT) + len(b"stays")
     assert [await holds(blobs, sha256) for sha256 in (lost, stays, SHA256)] == [False, True, True]
     await blobs.aclose()

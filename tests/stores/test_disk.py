@@ -264,7 +264,7 @@ async def test_a_lock_that_is_never_given_back_makes_it_absent_and_not_wait_for_
     assert await store.get("crate rand") == b"1"
 
 
-async def test_files_of_writers_that_were_killed_are_removed_at_start(tmp_path: Path, observer: Observer) -> None:
+async def test_a_sweep_removes_the_files_of_writers_that_were_killed(tmp_path: Path, observer: Observer) -> None:
     store = DiskStore.opened(tmp_path / "store", "disk", observer)
     await store.put("crate serde", LARGE, tag="serde", keep=None)
     (kept,) = files(tmp_path)
@@ -275,6 +275,7 @@ async def test_files_of_writers_that_were_killed_are_removed_at_start(tmp_path: 
         os.utime(file, (0, 0))
     await store.aclose()
     store = DiskStore.opened(tmp_path / "store", "disk", observer)
+    await store.sweep()
     assert files(tmp_path) == sorted([kept, new])
     assert await store.get("crate serde") == LARGE
     await store.aclose()

@@ -113,7 +113,7 @@ def test_without_the_extra_it_serves_and_says_what_is_missing(tmp_path: Path) ->
     environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "PYTHONPATH": str(missing.parent)}
     with harness.proxy(tmp_path / "proxy", environ) as proxy:
         assert httpx.get(f"{proxy.url}/healthz", trust_env=False).status_code == 200
-        assert 'pip install "crates-proxy[otel]"' in proxy.log and "traces=none" in proxy.log
+        assert "pip install -c requirements.lock '.[otel]'" in proxy.log and "traces=none" in proxy.log
         assert "Traceback" not in proxy.log
 
 
