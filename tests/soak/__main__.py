@@ -22,11 +22,13 @@ def main() -> int:
         "--seed", type=int, default=int(time.time()), help="of all that is at random; the time by default"
     )
     parser.add_argument("--without", metavar="KIND", action="append", default=[], help="leave out a kind of fault")
+    parser.add_argument("--only", metavar="KIND", action="append", default=[], help="leave out all others")
     parser.add_argument("--without-checksums", action="store_true", help="with a proxy that believes every checksum")
     parser.add_argument("--logs", metavar="FILE", type=Path, help="where to leave the log of the proxy")
     given = parser.parse_args()
     dice = random.Random(given.seed)
-    report = Report(given.minutes, given.seed, frozenset(Kind(each) for each in given.without))
+    without = [each for each in Kind if each.value in given.without or (given.only and each.value not in given.only)]
+    report = Report(given.minutes, given.seed, frozenset(without))
     begun = time.monotonic()
     told = 0
 
