@@ -139,7 +139,7 @@ class Machine:
         stores = ("index", "tarballs", "json")
         with self.windows.disturbed("the disk is full", *stores, after=2.0):
             filler = self.server.cache.parent / "filler"
-            await asyncio.to_thread(_fill, filler)
+            await asyncio.to_thread(fill, filler)
             await asyncio.sleep(self.dice.uniform(0.5, 2.0))
             filler.unlink()
         return 1
@@ -264,7 +264,7 @@ class Machine:
         return 1
 
 
-def _fill(file: Path) -> None:
+def fill(file: Path) -> None:
     """To the last byte."""
     with file.open("wb") as filler:
         size = 64 * 1024 * 1024

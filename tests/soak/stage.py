@@ -60,7 +60,7 @@ def small_file_system(directory: Path) -> Iterator[str]:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(
+        raise RuntimeError(
             f"no small file system can be mounted here ({done.stderr.strip()}), and a full disk is one of the faults: "
             "run this as root, or within `unshare --mount --map-root-user`"
         )
