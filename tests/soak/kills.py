@@ -13,20 +13,19 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 from tests.e2e.harness import ROOT
 from tests.soak.load import Load
 from tests.soak.oracle import Oracle
 from tests.soak.plan import Kind
 from tests.soak.report import Report
-from tests.soak.stage import Server, Stage, staged
+from tests.soak.stage import Server, Stage, as_root, staged
 from tests.soak.way import HOSTS, LATE
 from tests.soak.windows import Windows
 from tests.soak.wire import Connection
 
 VISITORS = 12
-ASKED = 150
+ASKED = 80
 """Objects that are asked for after each kill."""
 
 
@@ -72,7 +71,7 @@ def verified(server: Server) -> str:
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
-def kill(times: int, seed: int, progress: Callable[[Report], None] = lambda report: None) -> Report:
+def kill(times: int, seed: int) -> Report:
     report = Report(0.0, seed)
     dice = random.Random(seed)
     with staged(dice, "") as stage:
@@ -89,6 +88,7 @@ def kill(times: int, seed: int, progress: Callable[[Report], None] = lambda repo
 
 
 def main() -> int:
+    as_root("tests.soak.kills")
     parser = argparse.ArgumentParser(prog="python -m tests.soak.kills", description="kill -9, again and again.")
     parser.add_argument("--times", type=int, default=200)
     parser.add_argument("--seed", type=int, default=int(time.time()))

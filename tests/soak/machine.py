@@ -21,7 +21,7 @@ from tests.soak.load import Load
 from tests.soak.oracle import Asked
 from tests.soak.plan import Kind
 from tests.soak.stage import Levers, Server
-from tests.soak.windows import Window, Windows
+from tests.soak.windows import INDEX, JSON, TARBALLS, Window, Windows
 from tests.soak.wire import Connection
 
 HOUR = 3600.0
@@ -136,7 +136,7 @@ class Machine:
     # The disk.
 
     async def _disk_full(self) -> int:
-        stores = ("index", "tarballs", "json")
+        stores = (INDEX, TARBALLS, JSON)
         with self.windows.disturbed("the disk is full", *stores, after=2.0):
             filler = self.server.cache.parent / "filler"
             await asyncio.to_thread(fill, filler)
@@ -204,10 +204,10 @@ class Machine:
         """One of the databases, and the window in which what it held is lost: until it is seen to be replaced."""
         name, *stores = self.dice.choice(
             [
-                ("tarballs/ledger", "tarballs"),
-                ("index", "index"),
+                ("tarballs/ledger", TARBALLS),
+                ("index", INDEX),
                 ("savings",),
-                *([] if self.redis else [("json", "json"), ("marks",)]),
+                *([] if self.redis else [("json", JSON), ("marks",)]),
             ]
         )
         paths = list((self.server.cache / name).glob("v*[0-9]/cache.db"))
@@ -249,7 +249,7 @@ class Machine:
 
     async def _no_descriptors(self) -> int:
         """Whoever connects then may be put out; who is connected goes on."""
-        stores = ("index", "tarballs", "json", "errors", "connections", "files")
+        stores = (INDEX, TARBALLS, JSON, "errors", "connections", "files")
         with self.windows.disturbed("there are no descriptors", *stores, after=2.0, statuses=ERRORS):
             limits = {}
             for pid in self.server.workers:

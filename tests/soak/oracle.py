@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.soak.chronicle import Chronicle, Object
-from tests.soak.windows import Windows
+from tests.soak.windows import INDEX, JSON, TARBALLS, Windows
 from tests.soak.wire import Got
 
 LONGEST = 26.0
@@ -138,8 +138,8 @@ class Oracle:
 
     def _disturbed(self, thing: Object, start: float, end: float) -> bool:
         """Whether what was stored at one time may be gone at another."""
-        store = {"tarball": "tarballs", "index": "index"}.get(thing.kind, "json")
-        stores = (store, "index") if store == "tarballs" else (store,)  # the index tells which file it is
+        store = {"tarball": TARBALLS, "index": INDEX}.get(thing.kind, JSON)
+        stores = (store, INDEX) if store == TARBALLS else (store,)  # the index tells which file it is
         return any(self.windows.touching(each, start, end) for each in stores)
 
     def _stored(self, asked: Asked, thing: Object, got: Got) -> None:

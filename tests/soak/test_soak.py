@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -10,50 +11,43 @@ from collections import Counter
 import pytest
 
 from tests.e2e.harness import ROOT
-from tests.soak import kills, plan
+from tests.soak import plan
 from tests.soak.chronicle import Chronicle, Object
 from tests.soak.oracle import Asked, Oracle
 from tests.soak.plan import Kind, Lane, Timing
-from tests.soak.windows import Windows
+from tests.soak.windows import INDEX, Windows
 from tests.soak.wire import Got
 from tests.upstream.routes import Site
 
 WITHIN = 600.0
 
 
-def soak(*args: str) -> tuple[int, str]:
+def ran(module: str, *args: str) -> tuple[int, str]:
     """Its exit status and its report."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.soak", *args],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=WITHIN,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr[-3000:]
+    command = [sys.executable, "-m", module, *args]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WITHIN, check=False)
+    told = done.stdout + done.stderr[-3000:]
+    if "unshare" in told and os.environ.get("CI") != "true":
+        pytest.skip(told.splitlines()[-1])
+    return done.returncode, told
 
 
 def test_a_minute_of_everything_that_can_go_wrong() -> None:
-    code, told = soak("--minutes", "1", "--seed", "1")
+    code, told = ran("tests.soak", "--minutes", "1", "--seed", "1")
     assert code == 0, told
     assert "wrong: 0" in told and "leaks: 0" in told
 
 
 def test_without_checksums_it_fails() -> None:
-    code, told = soak("--minutes", "0.2", "--seed", "1", "--only", Kind.CORRUPT.value, "--without-checksums")
+    code, told = ran(
+        "tests.soak", "--minutes", "0.2", "--seed", "1", "--only", Kind.CORRUPT.value, "--without-checksums"
+    )
     assert code == 1 and "WRONG BYTES" in told, told
 
 
-def test_with_checksums_the_same_is_well() -> None:
-    code, told = soak("--minutes", "0.2", "--seed", "1", "--only", Kind.CORRUPT.value)
-    assert code == 0, told
-
-
 def test_what_was_killed_at_any_instant_starts_and_has_what_is_whole() -> None:
-    report = kills.kill(4, 1)
-    assert not report.faults and not report.tracebacks, report.faults
-    assert report.came[Kind.SERVER_KILLED] == 4 and report.answers["requests"] > 100
+    code, told = ran("tests.soak.kills", "--times", "3", "--seed", "1")
+    assert code == 0 and "killed 3 times" in told, told
 
 
 def test_each_kind_comes_as_often_as_the_others() -> None:
@@ -119,7 +113,7 @@ def test_the_oracle_wants_a_cause_for_each_error_and_the_copy_that_exists(chroni
     assert judged(chronicle, windows, (index, answered(504, at=late.asked)))[0].startswith("an error without its cause")
     stored = answered(200, body, at=late.asked - 10.0, x_cache="MISS")
     assert judged(chronicle, windows, (index, stored), (index, late)) == ["there was a copy, kept 9.9 s before"]
-    windows.begin("a damaged store", "index").start = late.asked - 5.0
+    windows.begin("a damaged store", INDEX).start = late.asked - 5.0
     assert judged(chronicle, windows, (index, stored), (index, late)) == []
     trouble.end = trouble.start
     assert judged(chronicle, windows, (index, late))[0].startswith("an error without its cause")

@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+JSON, INDEX, TARBALLS = "stored JSON", "stored index files", "stored tarballs"
+"""What may be disturbed of the stores; beside them "processes", "connections", "time" and others, and the hosts."""
+
 
 @dataclass(slots=True)
 class Window:
