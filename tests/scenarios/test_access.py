@@ -97,7 +97,12 @@ def test_a_proxy_that_only_reads_passes_nothing_else_on(upstream: Upstream, tmp_
 
 def test_nothing_of_the_operators_changes_anything_without_the_token(upstream: Upstream, tmp_path: Path) -> None:
     paths = ("/-/purge", "/-/purge?token=secret", "/-/stats", "/metrics", "/readyz", "/-/", "/-/purge/all")
-    tokens = ({}, {"authorization": "Bearer wrong"}, {"authorization": "secret"}, {"cookie": "token=secret"})
+    tokens: list[dict[str, str]] = [
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "secret"},
+        {"cookie": "token=secret"},
+    ]
     with proxied(upstream, tmp_path, access__admin_token="secret") as proxy:
         proxy.get(CRATE)
         proxy.clock.now += 1
