@@ -223,7 +223,7 @@ def test_what_is_copied_from_the_set_up_page_is_what_cargo_takes(
         "HOME": str(tmp_path),
         "https_proxy": "http://127.0.0.1:1",
     }
-    for command in ([newest.cargo, *arguments], ["sh", "-euc", copied["environment"]]):
+    for command in ([str(newest.cargo), *arguments], ["sh", "-euc", copied["environment"]]):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob(".cargo/registry/cache/*/leaf-1.1.0.crate"))
