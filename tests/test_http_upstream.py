@@ -118,7 +118,7 @@ async def test_every_fault_is_told_without_foreign_words_and_gives_its_connectio
     fault: faults.Fault, error: type[Error], crates: Upstream
 ) -> None:
     crates.fault("index", fault)
-    async with adapter(crates, patience=0.2) as upstream:
+    async with adapter(crates, patience=0.2 if error is Late else 5.0) as upstream:
         for _ in range(CONNECTIONS + 1 if error is Faulty else 2):
             with pytest.raises(error) as raised:
                 await read(await upstream.send(LEAF))
@@ -182,6 +182,27 @@ async def test_bytes_behind_an_answer_are_never_the_answer_to_the_next_request(
             assert b"evil" not in await read(await upstream.send(ask))
             await anyio.to_thread.run_sync(fault.sent.wait, 10)
     assert len(crates.asked()) == 6  # each once: nothing had to be repeated
+
+
+HEADS = {
+    "a length and chunks": b"content-length: 9\r\ntransfer-encoding: chunked\r\n",
+    "two lengths": b"content-length: 2\r\ncontent-length: 3\r\n",
+    "a length that is none": b"content-length: +2\r\n",
+    "a coding that is none": b"transfer-encoding: gzip, chunked\r\n",
+    "a control character": b"content-length: 2\r\nx-a: \x7f\r\n",
+    "a carriage return": b"content-length: 2\r\nx-a: b\rset-cookie: a\r\n",
+    "a NUL": b"content-length: 2\r\nx-a: \0\r\n",
+    "white space before the colon": b"content-length : 2\r\n",
+}
+
+
+@pytest.mark.parametrize("straight", [False, True])
+@pytest.mark.parametrize("fields", HEADS.values(), ids=HEADS)
+async def test_a_head_that_could_mean_two_things_is_no_answer(fields: bytes, straight: bool, crates: Upstream) -> None:
+    crates.fault("api", faults.Garbage(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n2\r\n{}\r\n0\r\n\r\n"))
+    async with adapter(crates) as upstream:
+        with pytest.raises(Faulty, match="not HTTP"):
+            await read(await upstream.send(Ask(Host.API, "GET", "/api/v1/summary", straight=straight)))
 
 
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nX-A:  1 \r\n\r\n"

@@ -78,6 +78,8 @@ KNOWN_IN = {
     "httptools": ("proxy.server",),
     "httpcore": ("proxy.upstream",),
     "opentelemetry": ("proxy.tracing.otel",),
+    "jinja2": ("proxy.web.dashboard",),
+    "markupsafe": ("proxy.web.dashboard",),
     "prometheus_client": ("proxy.metrics",),
     "httpx": ("proxy.upstream",),
     "redis": ("proxy.stores", "proxy.fleet"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.engine.flight import FIRST_BYTE
 from proxy.engine.purging import Purging
@@ -30,11 +30,11 @@ class Passage:
     tells the client something before its answer. `urgency`: for whom it is made, where it is public;
     `awaited`: the same, where somebody listens to what becomes of it."""
 
-    match: Match
+    match: Match = field(repr=False)  # what may hold a token is in no traceback
     method: str
-    target: str
-    headers: Headers
-    body: AsyncIterator[bytes] | None = None
+    target: str = field(repr=False)
+    headers: Headers = field(repr=False)
+    body: AsyncIterator[bytes] | None = field(default=None, repr=False)
     interim: Interim | None = None
     urgency: Urgency = Urgency.CLIENT
     awaited: Need | None = None
@@ -78,8 +78,11 @@ class Passing:
         They are invalidated in every worker before the answer's first byte is passed on. Raises as `read`.
         """
         upload = _Upload(passage.body)
+        body = upload.pieces() if passage.body is not None else None
+        if passage.method == "OPTIONS":  # it asks what would be possible, and changes nothing
+            return await self._send(passage, body, CHANGE_PATIENCE)
         try:
-            answer = await self._send(passage, upload.pieces() if passage.body is not None else None, CHANGE_PATIENCE)
+            answer = await self._send(passage, body, CHANGE_PATIENCE)
         except UpstreamError as error:
             if upload.ended and not error.unsent:  # it may have been carried out all the same
                 await self._invalidate(passage.match, upload)

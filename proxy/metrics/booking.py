@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from proxy.metrics import savings
 from proxy.metrics.counting import Counters
+from proxy.metrics.lately import Lately, Record
 from proxy.metrics.savings import Field, Item, Subject
 from proxy.metrics.table import Series
 from proxy.stores.savings import SavingsBook, Sum
@@ -48,6 +49,7 @@ class Booking:
         book: SavingsBook,
         clock: Callable[[], float],
         levels: Callable[[], Mapping[Series, float]],
+        lately: Lately,
     ) -> None:
         """`levels`: what is summed over the processes that are there, such as how full their memory is."""
         self._counters = counters
@@ -55,6 +57,7 @@ class Booking:
         self._book = book
         self._clock = clock
         self._levels = levels
+        self._lately = lately
         self._unwritten: defaultdict[Sum, int] = defaultdict(int)
         self._writing = asyncio.Lock()
         self._task = asyncio.create_task(self._stay())
@@ -78,6 +81,11 @@ class Booking:
         }
         return savings.report(since, found)
 
+    async def lately(self) -> Record:
+        """What was done and what went wrong in the last days."""
+        self._hand_over()
+        return await self._lately.read()
+
     async def aclose(self) -> None:
         """Hand everything over: what a process counted that ends in order is not lost."""
         self._task.cancel()
@@ -85,6 +93,7 @@ class Booking:
             await self._task
         self._hand_over()
         await self._write()
+        await self._lately.write()
         await self._fleet.settled(PATIENCE)
 
     async def _stay(self) -> None:
@@ -93,10 +102,12 @@ class Booking:
                 await asyncio.sleep(EVERY)
                 self._hand_over()
             await self._write()
+            await self._lately.write()
 
     def _hand_over(self) -> None:
         taken = self._counters.take()
-        self._fleet.add(_keys(taken.counts), _keys(self._levels()))
+        self._lately.note(taken.savings)
+        self._fleet.add(_keys(taken.counts), _keys({**self._levels(), **self._counters.levels()}))
         day = savings.day(self._clock())
         for item, value in taken.savings.items():
             self._unwritten[Sum(day, *item)] += value

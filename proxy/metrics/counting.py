@@ -50,6 +50,7 @@ class Counters:
         self._fetched: defaultdict[str, int] = defaultdict(int)
         self._hits: list[Callable[[], Mapping[tuple[str, int], Tally]]] = []
         self._hits_seen: dict[tuple[int, str, int], tuple[int, int]] = {}
+        self._standing: dict[Series, Callable[[], float]] = {}
         self._watched: dict[Series, list[Callable[[], int]]] = {}
         self._seen: dict[Series, int] = {}
 
@@ -113,6 +114,14 @@ class Counters:
         """Count what a part counts by itself: `read` gives its own count, which only rises. Several may add up to
         one series."""
         self._watched.setdefault((metric.name, *labels), []).append(read)
+
+    def stand(self, name: str, label: str, read: Callable[[], float]) -> None:
+        """Have told how high something stands in this process, which is summed up over those that are there."""
+        self._standing[name, label] = read
+
+    def levels(self) -> dict[Series, float]:
+        """What stands, and how high."""
+        return {series: float(read()) for series, read in self._standing.items()}
 
     def take(self) -> Taken:
         """Everything counted since the last time."""

@@ -26,7 +26,10 @@ def rendered(values: Mapping[Series, float], accept: str) -> tuple[bytes, str]:
     """
     registry = CollectorRegistry()
     registry.register(_Collector(values))
-    encoder, content_type = choose_encoder(accept)
+    try:
+        encoder, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is none
+        encoder, content_type = choose_encoder("")
     return encoder(registry), content_type
 
 

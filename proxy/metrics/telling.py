@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from proxy.metrics import exposition, table
 from proxy.metrics.booking import Booking
 from proxy.metrics.counting import Counters
+from proxy.metrics.lately import Record
 from proxy.metrics.table import Series, StoreName
 from proxy.model import Host
 from proxy.stores.base import Volume
@@ -22,6 +23,8 @@ from proxy.stores.memory import Memory
 
 MEMORY_BOUND = "memory_max_bytes"
 """A level that is no metric: what the memory of all workers may hold."""
+FAILING = "failing"
+"""Another one: by host, the workers that find it failing."""
 
 
 class Medium(Protocol):
@@ -92,8 +95,12 @@ class Telling:
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The text for Prometheus, in the format that `accept` asks for, and its content type."""
+        return await asyncio.to_thread(exposition.rendered, await self.values(), accept)
+
+    async def values(self) -> dict[Series, float]:
+        """Every series of the metrics. Where there is no series nothing is known, or nothing was counted yet."""
         counts, levels = await self._booking.totals()
-        values = counts | {series: value for series, value in levels.items() if series != (MEMORY_BOUND,)}
+        values = counts | {series: value for series, value in levels.items() if series[0] in table.BY_NAME}
         for store, volume in (await self._volumes()).items():
             if volume.entries is not None:
                 values[table.STORE_ENTRIES.name, store.value] = volume.entries
@@ -104,7 +111,17 @@ class Telling:
             values[(table.BUDGET.name,)] = standing.free
             for host, hold in standing.holds.items():
                 values[table.HOLD.name, host.value] = hold.seconds
-        return await asyncio.to_thread(exposition.rendered, values, accept)
+        return values
+
+    async def failing(self) -> dict[Host, int]:
+        """How many workers find each host failing; those of which none does are left out."""
+        _, levels = await self._booking.totals()
+        found = {host: int(levels.get((FAILING, host.value), 0)) for host in Host}
+        return {host: workers for host, workers in found.items() if workers}
+
+    async def lately(self) -> Record:
+        """What was done and what went wrong in the last days."""
+        return await self._booking.lately()
 
     async def stats(self) -> dict[str, Any]:
         """What was saved, and what is stored: JSON of `/-/stats` and of `stats --json`."""

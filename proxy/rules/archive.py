@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -34,6 +33,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIELD = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9110 section 5.6.2, lower-case
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _TAG = re.compile(r'(W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+_LATEST = 1e15  # seconds; some whole numbers of JSON are too large to become a float
 _DEFAULTS: Mapping[str, Any] = {
     "status": 200,
     "headers": [],
@@ -272,6 +272,6 @@ def _tag(text: object) -> str:
 
 
 def _finite(number: float) -> float:
-    if 0 <= number < math.inf:
+    if 0 <= number < _LATEST:
         return float(number)
     raise Refused("one of its times is none")

@@ -30,23 +30,36 @@ _NOT_UPSTREAM = frozenset(
     (
         b"accept-encoding",
         b"baggage",
+        b"base-url",
+        b"client-ip",
+        b"destination",
         b"expect",
         b"forwarded",
+        b"front-end-https",
         b"host",
         b"origin",
         b"referer",
+        b"request-uri",
         b"traceparent",
         b"tracestate",
         b"true-client-ip",
         b"user-agent",
         b"via",
+        b"x-backend-host",
         b"x-client-ip",
         b"x-cluster-client-ip",
         b"x-correlation-id",
         b"x-host",
         b"x-method-override",
+        b"x-originating-ip",
+        b"x-override-url",
+        b"x-proxy-url",
         b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
         b"x-request-id",
+        b"x-scheme",
+        b"x-url-scheme",
     )
 )
 _NOT_UPSTREAM_FAMILIES = (
@@ -56,6 +69,8 @@ _NOT_UPSTREAM_FAMILIES = (
     b"x-b3-",
     b"x-envoy-",
     b"x-forwarded",
+    b"x-http-dest",
+    b"x-http-host",
     b"x-http-method",
     b"x-original-",
     b"x-rewrite-",
@@ -108,6 +123,11 @@ def value(headers: Headers, name: bytes) -> bytes | None:
     return b", ".join(found) if found else None
 
 
+def named(headers: Headers) -> frozenset[bytes]:
+    """What Connection names: fields that are this hop's alone, and options that are none."""
+    return frozenset(token.strip().lower() for token in (value(headers, b"connection") or b"").split(b","))
+
+
 def names_any(headers: Headers, names: frozenset[bytes]) -> bool:
     return any(field in names for field, _ in headers)
 
@@ -118,16 +138,17 @@ def without(headers: Headers, names: frozenset[bytes]) -> Headers:
 
 def end_to_end(headers: Headers) -> Headers:
     """Without the hop-by-hop fields and those that Connection names (RFC 9110 section 7.6.1)."""
-    named = {token.strip().lower() for token in (value(headers, b"connection") or b"").split(b",")}
-    return tuple(item for item in headers if item[0] not in HOP_BY_HOP and item[0] not in named)
+    dropped = HOP_BY_HOP | named(headers)
+    return tuple(item for item in headers if item[0] not in dropped)
 
 
 def upstream(headers: Headers) -> Headers:
-    """What of a client's request goes upstream where it is forwarded at all (private, changes, other)."""
+    """What of a client's request goes upstream where it is forwarded at all (private, changes, other). No name with an
+    underscore, which some servers take for a hyphen: so nobody can say one of these in another way."""
     return tuple(
         item
         for item in end_to_end(headers)
-        if item[0] not in _NOT_UPSTREAM and not item[0].startswith(_NOT_UPSTREAM_FAMILIES)
+        if item[0] not in _NOT_UPSTREAM and not item[0].startswith(_NOT_UPSTREAM_FAMILIES) and b"_" not in item[0]
     )
 
 

@@ -6,12 +6,14 @@ one upstream target.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from urllib.parse import quote
 
 from proxy.errors import Refused
 from proxy.rules import names, paths, routes, vary
-from proxy.rules.endpoints import BY_NAME, Endpoint, Kind, Policy, policy
+from proxy.rules.endpoints import BY_NAME, Endpoint, Kind, Override, Policy, policy
 from proxy.rules.routes import Match
 
 
@@ -79,8 +81,10 @@ def index_read(
 _BEFORE = {Kind.INDEX: "/index", Kind.HTML: "/files"}
 
 
-def of_place(place: str) -> Read | None:
-    """The read whose answer, or one of its variants, is stored under a key; None for a key that is never made."""
+def of_place(place: str, overrides: Mapping[str, Override] = MappingProxyType({})) -> Read | None:
+    """The read whose answer, or one of its variants, is stored under a key; None for a key that is never made.
+
+    `overrides`: what the settings say of the times of rows."""
     name, _, rest = place.partition(" ")
     target_, _, slot = rest.partition(" ")
     row = BY_NAME.get(name)
@@ -95,7 +99,7 @@ def of_place(place: str) -> Read | None:
         )
     except (Refused, UnicodeEncodeError):
         return None
-    found = read(match, policy(row, match.query))
+    found = read(match, policy(row, match.query, overrides.get(row.name)))
     own = found.endpoint is row and found.key == f"{name} {target_}"
     return (
         found if own and place in (vary.family(found.key) if row.kind is Kind.TRANSPARENT else (found.key,)) else None

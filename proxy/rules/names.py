@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_PART = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _NUMBER = r"0|[1-9][0-9]*"
 _PRE = rf"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
@@ -29,6 +30,11 @@ def is_name(text: str) -> bool:
 def folded(name: str) -> str:
     """The spelling under which names compare: crates.io takes `Foo_Bar` and `foo-bar` for one crate."""
     return name.lower().replace("_", "-")
+
+
+def is_part(text: str) -> bool:
+    """Could this be part of a crate's name?"""
+    return _PART.fullmatch(text) is not None
 
 
 def is_version(text: str) -> bool:

@@ -9,6 +9,9 @@ from proxy.rules import names, paths, sparse
 from proxy.rules.endpoints import BY_NAME, TABLE, Endpoint, Kind
 
 _READS = frozenset(("GET", "HEAD"))
+PASSED = frozenset(("DELETE", "OPTIONS", "PATCH", "POST", "PUT"))
+"""Methods that go through to the API. Not TRACE, which would show a token to whoever made a browser send it, nor what
+means something to a cache on the way, such as PURGE."""
 # The rows that are read, by what their paths begin with and by how many slashes are in them, None for any number: of
 # thirty rows two or three have to be tried.
 _READ = tuple(
@@ -50,10 +53,12 @@ def match(method: str, path: str, query: paths.Query) -> Match:
     """Find the row of a canonical path. HEAD is matched as GET.
 
     Raises `Refused`: 404 where no row has the path or a name breaks crates.io's rules, 405 for a change outside
-    `/api/v1`, 400 for a version on the API that is no semantic version.
+    `/api/v1` and a method that is never passed on, 400 for a version on the API that is no semantic version.
     """
     if method in _READS:
         return _read(path, query)
+    if method not in PASSED:
+        raise Refused(f"{method} is not possible here", status=405)
     for row in TABLE:
         if row.kind is Kind.CHANGE and row.method in ("*", method):
             for pattern in row.patterns:

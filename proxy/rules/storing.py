@@ -21,7 +21,7 @@ ABSENCE_MOST = 60.0
 _PARTS = frozenset((206, 304))  # no answer of their own: a part, and a word about another
 # THE LINE that keeps errors out: what says something about a request or its sender, and (from 500 on) about
 # upstream's own state, must never be remembered as what a URL holds.
-_OF_THE_REQUEST = frozenset((*range(400, 404), *range(405, 410), *range(411, 418), 421, 425, 426, 428, 429, 431))
+_OF_THE_REQUEST = frozenset(range(400, 432)) - {404, 410}
 _OUTAGE = 500
 _NEVER = _PARTS | _OF_THE_REQUEST
 # What of an answer to HEAD or of a 304 does not change the content that is stored (RFC 9111 section 3.2).

@@ -20,7 +20,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from proxy.rules import clients
+from proxy.rules import clients, headers
 from proxy.rules.clients import Networks
 from proxy.server.protocol import Fault, Protocol
 
@@ -35,6 +35,19 @@ DRAINED = 64 * 1024
 """Bytes of an answer that a client takes within the write timeout, or all that is left: 1 KiB a second by default."""
 OVERFULL = 1.25
 """Times the cap on connections at which one is not even told that there are too many."""
+_END_TO_END = frozenset(
+    (
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"cookie",
+        b"host",
+        b"transfer-encoding",
+    )
+)
+"""Fields that no Connection may name (RFC 9110 section 7.6.1): who does so wants them lost on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +133,7 @@ class Guarded(Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.crowded:
-            self.refuse(503, self.crowded, retry_after=1)
+            self.refuse(503, self.crowded, retry_after=1, bodiless=data.startswith(b"HEAD "))
             return
         newest = self.newest
         in_body = newest is not None and newest.more_body and not self.in_head
@@ -228,13 +241,19 @@ class Guarded(Protocol):
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise Fault(400, "This server speaks HTTP/1.1 and HTTP/1.0.")
-        hosts = [value for name, value in self.headers if name == b"host"]
+        fields = tuple(self.headers)
+        hosts = [value for name, value in fields if name == b"host"]
         if len(hosts) > 1 or (not hosts and version == "1.1"):
             raise Fault(400, "A request has one Host field.")
         if hosts and not _HOST.fullmatch(hosts[0]):
             raise Fault(400, "The Host field is not HOST or HOST:PORT.")
-        if version == "1.0" and any(name == b"transfer-encoding" for name, _ in self.headers):
-            raise Fault(400, "HTTP/1.0 has no Transfer-Encoding.")
+        coding = headers.value(fields, b"transfer-encoding")
+        if coding is not None and (version == "1.0" or coding.lower() != b"chunked"):
+            raise Fault(400, "The one Transfer-Encoding of a request is chunked, and HTTP/1.0 has none.")
+        if not _END_TO_END.isdisjoint(headers.named(fields)):
+            raise Fault(400, "Connection names a field that is meant for everybody on the way.")
+        if b"#" in self.url:
+            raise Fault(400, "The target of a request has no fragment.")
         if self.parser.get_method() == b"CONNECT" or self.url.startswith(b"/") or self.url == b"*":
             return
         if hosts[:1] != [_authority(self.url)]:

@@ -52,6 +52,7 @@ class Protocol(HttpToolsProtocol):
     in_head = False
     draining = False
     refusal = b""
+    url = b""
     answering: RequestResponseCycle | None = None
 
     @property
@@ -165,9 +166,10 @@ class Protocol(HttpToolsProtocol):
         if last and self.refusal and not self.transport.is_closing():
             self._write_refusal()
 
-    def refuse(self, status: int, detail: str, retry_after: int | None = None) -> None:
+    def refuse(self, status: int, detail: str, retry_after: int | None = None, bodiless: bool | None = None) -> None:
         """Answer what cannot be parsed or is too much, once every request before it is answered, and close. Whatever
-        else arrives on the connection is ignored. `retry_after`: seconds."""
+        else arrives on the connection is ignored. `retry_after`: seconds. `bodiless`: whether it is a HEAD that is
+        refused, where the parser has not seen it."""
         log.debug("refused a request: %d %s", status, detail)
         body = json.dumps({"errors": [{"detail": detail}]}, separators=(",", ":")).encode()
         head = [
@@ -176,7 +178,9 @@ class Protocol(HttpToolsProtocol):
             b"" if retry_after is None else b"retry-after: %d\r\n" % retry_after,
             b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body),
         ]
-        self.refusal = b"".join([*head, body])
+        if bodiless is None:  # before its target a parser tells the method of the request before
+            bodiless = bool(self.url) and self.parser.get_method() == b"HEAD"
+        self.refusal = b"".join(head if bodiless else [*head, body])
         cycle = self.cycle
         if self.answering is None or (cycle.response_complete and not cycle.more_body):
             self._write_refusal()

@@ -67,6 +67,51 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Shelved:
+    """What a medium holds of one crate (its folded name)."""
+
+    crate: str
+    entries: int
+    bytes: int
+
+
+class Listing(Protocol):
+    """A medium that can be looked through by crate. It is for people who look, and bounded for their sake."""
+
+    async def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        """The crates of which something is stored whose folded name contains `part` and comes behind `after`: the
+        first `limit`, ascending."""
+        ...
+
+
+class Tagged(Listing, Protocol):
+    """A `Store` that is one."""
+
+    async def tagged(self, crate: str, limit: int) -> list[str]:
+        """The keys of what is stored of a crate: the first `limit`, ascending."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A stored tarball of a known crate: since when, and when it was used last, in seconds since the epoch."""
+
+    crate: Crate
+    sha256: str
+    size: int
+    stored: float
+    used: float
+
+
+class Filing(Listing, Protocol):
+    """A `BlobStore` that is one."""
+
+    async def of(self, crate: str) -> list[Filed]:
+        """The stored files of a crate, by its folded name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A stored file; `crate` is None where it is not known whose it is."""
 

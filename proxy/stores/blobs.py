@@ -11,12 +11,13 @@ import errno
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from proxy.model import Crate, Health, Selection
 from proxy.stores.attempts import Attempts
-from proxy.stores.base import Listed, Observer, Volume
+from proxy.stores.base import Filed, Listed, Observer, Shelved, Volume
 from proxy.stores.descriptor import Descriptor
 from proxy.stores.files import PARTS, Files, is_sha256, is_whole
 from proxy.stores.ledger import Ledger, Record
@@ -117,6 +118,15 @@ class DiskBlobs:
             for sha256, record in page:
                 yield Listed(record.crate, sha256, record.size)
             after = page[-1][0]
+
+    async def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        none: list[Shelved] = []
+        return await self._attempts.run("list", lambda: self._ledger.crates(part, after, limit), none)
+
+    async def of(self, crate: str) -> list[Filed]:
+        none: list[Filed] = []
+        found = await self._attempts.run("list", lambda: self._ledger.of(crate), none)
+        return [replace(each, used=max(each.used, self._touched.get(each.sha256, 0.0))) for each in found]
 
     async def health(self) -> Health:
         return await self._attempts.health(self._probe)

@@ -1,5 +1,7 @@
 """Entries and times as bytes, for stores that keep bytes. It knows nothing of where they are kept.
 
+What comes back is checked like what a stranger says: others may be able to write where it was kept.
+
 The layout is part of the store's format version (`stores.envelope`): a change here is a new version there, but for
 a fact that is written at the end and only where there is something to say: entries without it read as before.
 """
@@ -7,6 +9,7 @@ a fact that is written at the end and only where there is something to say: entr
 from __future__ import annotations
 
 import math
+import re
 import struct
 
 import orjson
@@ -15,6 +18,8 @@ from proxy.model import Coded, Entry, Terms, Witness
 
 _LENGTH = struct.Struct("<I")
 _TIME = struct.Struct("<d")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9110 section 5.6.2, lower-case
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def encoded(entry: Entry) -> bytes:
@@ -57,7 +62,7 @@ def decoded(value: bytes) -> Entry | None:
         if coded is not None:
             tag, size = coded
             body, gzip = body[:size], Coded(body[size:], tag)
-        return Entry(
+        entry = Entry(
             key=key,
             status=status,
             headers=tuple((name.encode("latin-1"), content.encode("latin-1")) for name, content in fields),
@@ -72,8 +77,30 @@ def decoded(value: bytes) -> Entry | None:
             gzip=gzip,
             witness=Witness(*witness[0]) if witness else None,
         )
+        return entry if _sound(entry) else None
     except (struct.error, ValueError, TypeError, AttributeError):
         return None
+
+
+def _sound(entry: Entry) -> bool:
+    """Whether every fact is of its type, and none would break the head of an answer."""
+    terms, witness = entry.terms, entry.witness
+    texts = [entry.key, terms.variant, *terms.vary, *(() if witness is None else (witness.path, witness.validator))]
+    tags = [entry.etag] if entry.gzip is None else [entry.etag, entry.gzip.etag]
+    numbers = [entry.requested_at, entry.responded_at, entry.initial_age, terms.stale_while_revalidate]
+    numbers += [number for number in (entry.lifetime, terms.stale_if_error) if number is not None]
+    numbers += [] if witness is None else [witness.fetched_at]
+    return (
+        type(entry.status) is int
+        and 200 <= entry.status < 500  # errors are never stored
+        and entry.status not in (206, 304)  # no answers of their own
+        and not (entry.status == 204 and entry.body)
+        and all(_NAME.fullmatch(name) and not _CONTROL.search(content) for name, content in entry.headers)
+        and all(type(text) is str for text in texts)
+        and not any(_CONTROL.search(tag.encode("latin-1")) for tag in tags)
+        and all(type(number) in (int, float) for number in numbers)
+        and all(type(flag) is bool for flag in (entry.validated, terms.strict, terms.shared))
+    )
 
 
 def responded_at(value: bytes) -> float:

@@ -50,6 +50,10 @@ _SETTINGS = {
 }
 
 
+class _Unreadable(sqlite3.DatabaseError):
+    """SQLite reads it, and it is no database of diskcache's all the same."""
+
+
 class Database:
     """`told` hears, in the thread at hand, when a damaged database was set aside.
 
@@ -102,7 +106,14 @@ class Database:
 
     def _constructed(self) -> tuple[Any, int]:
         secured(self._home)
-        cache = diskcache.Cache(str(self._home), timeout=_BUSY_SECONDS, disk=GuardedDisk, **_SETTINGS)
+        try:
+            cache = diskcache.Cache(str(self._home), timeout=_BUSY_SECONDS, disk=GuardedDisk, **_SETTINGS)
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:  # what diskcache makes of settings that it did not write
+            raise _Unreadable(f"its settings cannot be read ({error})") from error
         cache._sql("CREATE INDEX IF NOT EXISTS Cache_filename ON Cache (filename) WHERE filename IS NOT NULL")
         cache.close()
         return cache, (self._home / "cache.db").stat().st_ino
@@ -121,6 +132,8 @@ class Database:
     def _damaged(self, error: BaseException) -> bool:
         if not isinstance(error, sqlite3.DatabaseError):
             return False
+        if isinstance(error, _Unreadable):
+            return True
         # Any other failure to open (no descriptor left, say) is no reason to throw a database away.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         gone = code == sqlite3.SQLITE_CANTOPEN and not self._home.exists()

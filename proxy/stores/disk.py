@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proxy.model import Health, Selection
-from proxy.stores import envelope, selecting
+from proxy.stores import envelope, listing, selecting
 from proxy.stores.attempts import Attempts
-from proxy.stores.base import Observer, Volume
+from proxy.stores.base import Observer, Shelved, Volume
 from proxy.stores.database import PARTS, Database
 from proxy.stores.gathered import Gathered
 
@@ -84,6 +84,14 @@ class DiskStore:
             for key in page:
                 yield key
             after = page[-1]
+
+    async def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        none: list[Shelved] = []
+        return await self._attempt("list", lambda cache: listing.crates(cache, part, after, limit), none)
+
+    async def tagged(self, crate: str, limit: int) -> list[str]:
+        none: list[str] = []
+        return await self._attempt("list", lambda cache: listing.keys(cache, crate, limit), none)
 
     async def health(self) -> Health:
         return await self._attempts.health(lambda: self._database.attempt(lambda cache: cache.get("")))

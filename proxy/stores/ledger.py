@@ -17,6 +17,8 @@ import orjson
 
 from proxy.model import Crate
 from proxy.rules import names
+from proxy.stores import listing
+from proxy.stores.base import Filed, Shelved
 from proxy.stores.database import Database
 
 T = TypeVar("T")
@@ -122,6 +124,26 @@ class Ledger:
         select = "SELECT key, value FROM Cache WHERE key > ? AND key < 'blob!' ORDER BY key LIMIT ?"
         rows = self._database.attempt(lambda cache: cache._sql(select, (_BLOB + after, _PAGE)).fetchall())
         return [(key.removeprefix(_BLOB), _unpacked(value) or _UNREADABLE) for key, value in rows]
+
+    def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        """As in `Listing`."""
+
+        def crates(cache: Any) -> list[Shelved]:
+            sizes: dict[str, list[int]] = {name: [] for name in listing.names(cache, part, after, limit)}
+            for name, _, value, _ in listing.values(cache, list(sizes)):
+                sizes[name].append(_size(value))
+            return [Shelved(name, len(each), sum(each)) for name, each in sizes.items()]
+
+        return self._database.attempt(crates)
+
+    def of(self, crate: str) -> list[Filed]:
+        """The files of a crate (folded)."""
+        rows = self._database.attempt(lambda cache: listing.values(cache, [crate]))
+        return [
+            Filed(record.crate, key.removeprefix(_BLOB), record.size, record.stored, used)
+            for _, key, value, used in rows
+            if (record := _unpacked(value)) is not None and record.crate is not None
+        ]
 
     def total(self) -> int:
         """Bytes of all files."""

@@ -12,7 +12,6 @@ Nothing outside of these two families is ever touched.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -23,8 +22,8 @@ from redis.exceptions import RedisError, ResponseError
 
 from proxy.model import Health, Selection, State
 from proxy.rules.breaker import Breaker
-from proxy.stores import connection, envelope, selecting
-from proxy.stores.base import Observer, Volume
+from proxy.stores import connection, envelope, redis_keys, selecting
+from proxy.stores.base import Observer, Shelved, Volume
 from proxy.stores.faults import Faults
 from proxy.stores.gathered import Gathered
 
@@ -36,7 +35,8 @@ MAX_VALUE = 8 * 2**20
 
 # The set outlives what it lists, of which the longest is kept for a year; each put begins it anew.
 _TAG_KEEP = 400 * 86400
-_BATCH = 500
+# Somebody looks for a name: the server has no order, and is asked for all of them, but not for longer.
+_LOOKING_SECONDS = 1.0
 _REACHING = "reaching the server"
 _FAULTS = (RedisError, OSError, UnicodeError)
 
@@ -108,7 +108,7 @@ class RedisStore:
                         pipe.srem(self._tags + selection.crate, *keys)
                     count += (await pipe.execute())[0]
             if selection == Selection():
-                async for keys in self._family(self._tags):
+                async for keys in redis_keys.scanned(self.client, self._tags):
                     await self.client.unlink(*(self._tags + key for key in keys))
             return count
 
@@ -127,11 +127,45 @@ class RedisStore:
         """As in `Store`. All keys are held meanwhile, since the server has no order."""
 
         async def keys() -> list[str]:
-            return sorted([key async for batch in self._family(self._values) for key in batch])
+            return sorted([key async for batch in redis_keys.scanned(self.client, self._values) for key in batch])
 
         none: list[str] = []
         for key in await self._attempt("list", keys, none):
             yield key
+
+    async def crates(self, part: str, after: str, limit: int) -> list[Shelved]:
+        """As in `Listing`, but of a very large database some may be missing: the search takes a second at most. Sizes
+        are not told."""
+
+        async def crates() -> list[Shelved]:
+            found: set[str] = set()
+            end = self._clock() + _LOOKING_SECONDS
+            async for names in redis_keys.scanned(self.client, self._tags, part=part):
+                found |= {name for name in names if name > after}
+                if self._clock() > end:
+                    break
+            names = sorted(found)[:limit]
+            async with self.client.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.scard(self._tags + name)
+                counts = await pipe.execute() if names else []
+            return [Shelved(name, int(count), 0) for name, count in zip(names, counts, strict=True)]
+
+        none: list[Shelved] = []
+        return await self._attempt("list", crates, none)
+
+    async def tagged(self, crate: str, limit: int) -> list[str]:
+        async def tagged() -> list[str]:
+            found: list[str] = []
+            async for keys in self._taken(Selection(crate=crate)):
+                async with self.client.pipeline(transaction=False) as pipe:
+                    for key in keys:
+                        pipe.exists(self._values + key)
+                    found += [key for key, there in zip(keys, await pipe.execute(), strict=True) if there]
+            return sorted(found)[:limit]
+
+        none: list[str] = []
+        return await self._attempt("list", tagged, none)
 
     async def health(self) -> Health:
         """Degraded, never failed: without it each process goes on by itself."""
@@ -236,32 +270,10 @@ class RedisStore:
         """The keys that the selection takes, in batches; some of them may have expired."""
         if selection.crate is None:
             first = "" if selection.endpoint is None else selecting.prefix(selection.endpoint)
-            async for keys in self._family(self._values, first):
+            async for keys in redis_keys.scanned(self.client, self._values, first):
                 yield keys
             return
-        members = [_text(member) for member in await self.client.smembers(self._tags + selection.crate)]
+        members = [redis_keys.text(member) for member in await self.client.smembers(self._tags + selection.crate)]
         keys = [key for key in members if selecting.of_endpoint(selection, key)]
-        for start in range(0, len(keys), _BATCH):
-            yield keys[start : start + _BATCH]
-
-    async def _family(self, family: str, first: str = "") -> AsyncIterator[list[str]]:
-        """The keys of a family that begin with `first`, each once."""
-        seen: set[str] = set()
-        cursor = 0
-        while True:
-            cursor, found = await self.client.scan(cursor, match=f"{_literal(family + first)}*", count=_BATCH)
-            keys = {_text(key).removeprefix(family) for key in found} - seen
-            seen |= keys
-            if keys:
-                yield list(keys)
-            if not cursor:
-                return
-
-
-def _text(reply: bytes | str) -> str:
-    return reply if isinstance(reply, str) else reply.decode()
-
-
-def _literal(text: str) -> str:
-    """A pattern of SCAN that matches just this text."""
-    return re.sub(r"([*?\[\]\\])", r"\\\1", text)
+        for start in range(0, len(keys), redis_keys.BATCH):
+            yield keys[start : start + redis_keys.BATCH]

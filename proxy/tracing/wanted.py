@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-EXTRA = "crates-proxy[otel]"
+EXTRA = "pip install -c requirements.lock '.[otel]'"
+"""How it comes, from where this program came from."""
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -44,7 +45,7 @@ def wish(environ: Mapping[str, str], installed: bool) -> Wish:
     if name and environ[name].strip() != _SPOKEN:
         return Wish(False, f"{name}={environ[name].strip()}: no traces are sent; only {_SPOKEN} is spoken")
     if not installed:
-        return Wish(False, f'OTEL_* asks for traces, which need an extra; pip install "{EXTRA}"')
+        return Wish(False, f"OTEL_* asks for traces, which need an extra; {EXTRA}")
     return Wish(True)
 
 

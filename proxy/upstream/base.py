@@ -77,9 +77,9 @@ class Ask:
 
     host: Host
     method: str
-    target: str
-    headers: Headers = ()
-    body: AsyncIterator[bytes] | None = None
+    target: str = field(repr=False)  # what may hold a token is in no traceback
+    headers: Headers = field(default=(), repr=False)
+    body: AsyncIterator[bytes] | None = field(default=None, repr=False)
     patience: float | None = None
     straight: bool = False
     need: Need = field(default_factory=Need, compare=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 
@@ -31,6 +32,8 @@ IDLE = 4.0
 VIA = b"1.1 crates-proxy"
 """RFC 9110 section 7.6.3: what a request came over, and who passes it on. What was in it already is not told: who
 stands behind this proxy is nobody's business."""
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""In no value of a field (RFC 9110 section 5.5). h11 lets some pass, and HTTP/2 could carry a line break in one."""
 _SAFE = ("GET", "HEAD")
 _REUSED_DIED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
@@ -128,10 +131,20 @@ class HttpUpstream:
 
 async def _answered(request: httpx.Request, pool: Pool) -> httpx.Response:
     response = await pool.handle_async_request(request)
-    if not 200 <= response.status_code <= 599:
+    if not _sound(response):
         await response.aclose()
-        raise httpx.RemoteProtocolError("a status that HTTP does not have")
+        raise httpx.RemoteProtocolError("a head that HTTP does not have")
     return response
+
+
+def _sound(response: httpx.Response) -> bool:
+    """Whether its head is one of HTTP. h11 takes one with a length and chunks, whose length is not that of its body."""
+    names = {name.lower() for name, _ in response.headers.raw}
+    return (
+        200 <= response.status_code <= 599
+        and not {b"content-length", b"transfer-encoding"} <= names
+        and not any(_CONTROL.search(value) for _, value in response.headers.raw)
+    )
 
 
 class _HttpAnswer:

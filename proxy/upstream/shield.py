@@ -45,6 +45,10 @@ class Shield:
         """How much of the budget is left, and which hosts are held: one question to the fleet, at most."""
         return await self._budget.standing()
 
+    def fails(self, host: Host) -> bool:
+        """Whether a host failed when this process asked it last."""
+        return self._watched.fault(host) is not None or host in self._guarded.resting()
+
     def checks(self) -> list[Awaitable[Health]]:
         """One line a host, and one for the budget."""
         return [*(self._host(host) for host in Host), self._allowance()]

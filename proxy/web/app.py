@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
-from starlette.routing import Mount, Route, Router
+from starlette.routing import BaseRoute, Mount, Route, Router
 
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
-from proxy.metrics.counting import Counters
 from proxy.model import Health
 from proxy.rules import secrets, verdicts
 from proxy.rules.clients import Networks
@@ -25,6 +24,8 @@ from proxy.settings import Settings
 from proxy.tracing.base import Tracing, Untraced
 from proxy.web.access import Access
 from proxy.web.admin import Healthz, Metrics, Purge, Readyz, Stats
+from proxy.web.dashboard import pages
+from proxy.web.dashboard.pages import Mode, Source
 from proxy.web.dispatch import Dispatch, Site
 from proxy.web.edge import SEEN, Edge, Ended, Seen, request_id
 from proxy.web.hits import Hits
@@ -136,16 +137,35 @@ class App:
 
     def _serve(self, proxy: wiring.Proxy) -> None:
         """Answer from what is opened, as the settings say."""
-        self._ended, site = self._edge(proxy.counters), _site(self._settings)
+        self._ended, site = self._edge(proxy), _site(self._settings)
         self._router.routes[:] = [
             Route("/healthz", Healthz()),
             Route("/readyz", Readyz(lambda: _checks(self._settings, proxy), lambda: self._draining)),
             Route("/metrics", Metrics(proxy.telling)),
             Route("/-/stats", Stats(proxy.telling)),
             Route("/-/purge", Purge(proxy.purging, admin_token=self._settings.access.admin_token)),
+            *self._pages(site, proxy),
             Mount("/", _dispatch(site, proxy)),
         ]
         self._shorten(site, proxy)
+
+    def _pages(self, site: Site, proxy: wiring.Proxy) -> list[BaseRoute]:
+        settings = self._settings
+        mode = Mode(
+            base=site.base,
+            overrides=site.overrides,
+            offline=settings.upstream.offline,
+            read_only=settings.access.read_only,
+            feed=settings.upstream.follow_feed,
+            pinned=len(settings.cache.pinned),
+            admin=bool(settings.access.admin_token),
+            burst=settings.upstream.burst,
+            window=settings.upstream.window_requests,
+            max_size=settings.cache.max_size,
+            workers=settings.server.workers,
+        )
+        source = Source(proxy.telling, lambda: _checks(settings, proxy), proxy.standing, self._clock)
+        return pages.routes(mode, source, proxy.catalogue, self._clock)
 
     def _shorten(self, site: Site, proxy: wiring.Proxy) -> None:
         """Open the short way, unless each request has to come by here, to have its line in the log, its span, or to be
@@ -156,14 +176,16 @@ class App:
         if self._settings.log.access or self._labels.wanted or self._tracing.on:
             return
         room = self._settings.cache.memory
-        hits = self._hits = Hits(proxy.answers, proxy.downloads, self._access, site, self._clock, room)
+        hits = self._hits = Hits(
+            proxy.answers, proxy.downloads, self._access, site, self._clock, room, proxy.lately.asked
+        )
         proxy.counters.adopt(hits.tallies)
         self._state[SHORTCUT] = Shortcut(hits, room // _HEADS)
 
-    def _edge(self, counters: Counters) -> Edge:
+    def _edge(self, proxy: wiring.Proxy) -> Edge:
         log = self._settings.log
         told = logs.AccessLines(json_lines=log.format == "json") if log.access else None
-        return Edge(counters, self._labels, told, self._clock)
+        return Edge(proxy.counters, self._labels, told, self._clock, proxy.lately)
 
 
 def _checks(settings: Settings, proxy: wiring.Proxy) -> list[Awaitable[Health]]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from proxy.errors import Error
 from proxy.metrics.counting import Counters
 from proxy.model import Verdict
 from proxy.rules import headers, secrets
@@ -24,6 +25,8 @@ LABELS = 200
 """Labels of clients that a process tells apart on one day."""
 OTHERS = "(others)"
 """Whoever comes with one more."""
+PASSED = "Passed"
+"""The kind of an error that is upstream's own answer, passed on."""
 
 _PROBES = frozenset(("/healthz", "/readyz", "/metrics"))
 _ADDRESSES = 10_000  # whose label is remembered
@@ -38,9 +41,11 @@ Told = Callable[[Mapping[str, object]], None]
 
 class Seen:
     """One request. `client`: who sent it, None where that is not known; `endpoint`: its row, "" where it has none;
-    `crate`: the name of the one that it is about, "" for none; `size`: bytes of the body that were sent."""
+    `crate`: the name of the one that it is about, "" for none; `size`: bytes of the body that were sent; `error`: what
+    was wrong, where that was told.
+    """
 
-    __slots__ = ("client", "collapsed", "crate", "endpoint", "path", "size", "status", "verdict")
+    __slots__ = ("client", "collapsed", "crate", "endpoint", "error", "path", "size", "status", "verdict")
 
     def __init__(self) -> None:
         self.client: Address | None = None
@@ -51,6 +56,7 @@ class Seen:
         self.collapsed = False
         self.status = 0
         self.size = 0
+        self.error: Error | None = None
 
 
 def request_id(scope: Mapping[str, Any]) -> str:
@@ -67,16 +73,44 @@ class Ended(Protocol):
         ...
 
 
+class Lately(Protocol):
+    """What is to be known of the last days."""
+
+    def asked(self, crate: str, requests: int, size: int) -> None:
+        """So many requests about a crate were answered, with so many bytes together."""
+        ...
+
+    def failed(self, where: str, kind: str, status: int, detail: str) -> None:
+        """A client was told an error of this kind."""
+        ...
+
+
+class Nobody:
+    """A `Lately` for whom the last days do not matter."""
+
+    def asked(self, crate: str, requests: int, size: int) -> None:
+        pass
+
+    def failed(self, where: str, kind: str, status: int, detail: str) -> None:
+        pass
+
+
 class Edge:
     """An `Ended`. `told`: the access log, None for none."""
 
     def __init__(
-        self, counters: Counters, labels: Labels, told: Told | None, clock: Callable[[], float] = time.time
+        self,
+        counters: Counters,
+        labels: Labels,
+        told: Told | None,
+        clock: Callable[[], float] = time.time,
+        lately: Lately | None = None,
     ) -> None:
         self._counters = counters
         self._labels = labels
         self._told = told
         self._clock = clock
+        self._lately = lately or Nobody()
         self._known: set[str] = set()
         self._day = -1
         self._places: dict[Address | None, str] = {}
@@ -93,8 +127,19 @@ class Edge:
                 client=label,
                 collapsed=seen.collapsed,
             )
+            if seen.crate and seen.status < 400:
+                self._lately.asked(seen.crate, 1, seen.size)
+        if seen.status >= 500 or seen.status == 429:
+            self._failed(seen)
         if self._told is not None and seen.path not in _PROBES:
             self._told(self._line(scope, seen, seconds))
+
+    def _failed(self, seen: Seen) -> None:
+        error, where = seen.error, seen.endpoint or "server"
+        if error is not None:
+            self._lately.failed(where, type(error).__name__, seen.status, error.detail)
+        elif seen.endpoint:
+            self._lately.failed(where, PASSED, seen.status, f"crates.io itself answered with status {seen.status}")
 
     def _line(self, scope: Mapping[str, Any], seen: Seen, seconds: float) -> Mapping[str, object]:
         return {

@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.errors import ClientGone, Error
 from proxy.model import Headers
-from proxy.rules import directives
+from proxy.rules import directives, routes
 from proxy.rules import headers as headers_
 from proxy.stores.base import Bytes
 from proxy.web.edge import SEEN, Seen
@@ -97,6 +97,7 @@ class Client:
 
     async def error(self, error: Error, cache_status: bytes, verdict: bytes = b"MISS") -> None:
         """Send an error in crates.io's own form, which cargo shows to its user."""
+        self.seen.error = error
         headers: Headers = (
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-store"),
@@ -107,7 +108,8 @@ class Client:
         if error.retry_after is not None:
             headers = (*headers, (b"retry-after", b"%d" % error.retry_after))
         if error.status == 405:
-            headers = (*headers, (b"allow", b"GET, HEAD"))
+            changes = routes.PASSED if self.seen.path.startswith("/api/") else ()
+            headers = (*headers, (b"allow", ", ".join(("GET", "HEAD", *sorted(changes))).encode("ascii")))
         await self.whole(error.status, headers, error_body(error.detail))
 
     def abort(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.errors import Refused
 from proxy.model import Headers
@@ -25,9 +25,9 @@ class Request:
 
     method: str
     scheme: str
-    path: str
-    query: paths.Query
-    headers: Headers
+    path: str = field(repr=False)  # what may hold a token is in no traceback
+    query: paths.Query = field(repr=False)
+    headers: Headers = field(repr=False)
     host: bytes = b""
     client: Address | None = None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.engine.answers import Answers
+from proxy.engine.catalogue import Catalogue
 from proxy.engine.depot import Depot
 from proxy.engine.downloads import Downloads
 from proxy.engine.inventory import Inventory
@@ -27,10 +28,12 @@ from proxy.engine.transparent import Transparent
 from proxy.fleet.base import Standing
 from proxy.logs import Calm
 from proxy.metrics.counting import Counters
+from proxy.metrics.incidents import Incidents, heard
+from proxy.metrics.lately import Lately
 from proxy.metrics.metering import Metering
 from proxy.metrics.table import CHECKSUM_FAILURES, RENEWALS
-from proxy.metrics.telling import Telling
-from proxy.model import Health
+from proxy.metrics.telling import FAILING, Telling
+from proxy.model import Health, Host
 from proxy.rules import endpoints
 from proxy.rules.endpoints import BY_NAME, Policy
 from proxy.settings import Settings
@@ -40,6 +43,7 @@ from proxy.stores.memory import Memory
 from proxy.stores.reclaiming import Reclaiming
 from proxy.upstream.base import Upstream
 from proxy.upstream.offline import OfflineUpstream
+from proxy.upstream.shield import Shield
 from proxy.wiring import answers as answers_
 from proxy.wiring import members, ready, stores
 from proxy.wiring.memory import Tiers
@@ -67,6 +71,8 @@ class Proxy:
     ready: Ready
     counters: Counters
     telling: Telling
+    lately: Lately
+    catalogue: Catalogue
     stores: Callable[[], Sequence[Awaitable[Health]]]
     upstream: Callable[[], Sequence[Awaitable[Health]]]
     standing: Callable[[], Awaitable[Standing]]
@@ -84,12 +90,13 @@ async def opened(
     `clock` gives seconds since the epoch, `reach` the way to crates.io, which by default is HTTP. `serving`: do also
     what is done for clients before they ask. Raises `SettingsError` where a setting cannot be put to use.
     """
-    observe = Calm()
+    observe = heard(Calm(), noted := Incidents(clock))
     async with contextlib.AsyncExitStack() as stack:
         kept = await stores.stores(settings, directory, clock, observe, stack)
         tiers = Tiers.of(settings.cache.memory)
         member = await members.member(settings, directory, kept, clock, tiers.all, stack)
-        counters, telling = await _metered(directory, kept, tiers.told(serving), member, clock, observe, stack)
+        memory = tiers.told(serving)
+        counters, telling, lately = await _metered(directory, kept, memory, member, noted, clock, observe, stack)
         shield = shielded(settings, reach or over_http, member.budget, counters, clock, stack)
         upstream: Upstream = OfflineUpstream() if settings.upstream.offline else shield
         keep, changes, index = settings.cache.keep, member.changes, _policy(settings, "index")
@@ -100,21 +107,9 @@ async def opened(
         feeds = answers_.feeds(
             settings, kept.marks, member.purging, member.fleet, upstream, clock, observe, stack, serving=serving
         )
-        downloads = Downloads(
-            answers=answers,
-            blobs=kept.blobs,
-            at_hand=tiers.at_hand(kept.blobs),
-            fleet=member.machine,
-            upstream=upstream,
-            index_policy=index,
-            missing_ttl=_policy(settings, "download").negative_ttl,
-            largest=settings.cache.max_object,
-            clock=clock,
-            observe=observe,
-            stored=limit.keep,
-        )
+        downloads = _downloads(settings, answers, kept, tiers, member, upstream, limit, clock, observe)
         stack.push_async_callback(downloads.aclose)
-        _watched(counters, answers, downloads)
+        _watched(counters, answers, downloads, shield)
         passing = Passing(upstream=upstream, purging=member.purging, origin=settings.upstream.api)
         shelf = tiers.shelf(json=kept.json, keep=keep, changes=changes, clock=clock)
         transparent = answers_.transparent(settings, passing, shelf, member, clock, observe, stack)
@@ -128,6 +123,8 @@ async def opened(
             ready=_ready(settings, kept, member, parts, limit, clock, observe, directory),
             counters=counters,
             telling=telling,
+            lately=lately,
+            catalogue=stores.catalogue(settings, kept, copies, clock),
             stores=lambda: [*(each.health() for each in kept.checked), *member.checks()],
             upstream=lambda: [*shield.checks(), *(feed.health() for feed in feeds)],
             standing=shield.standing,
@@ -137,9 +134,37 @@ async def opened(
         )
 
 
-def _watched(counters: Counters, answers: Answers, downloads: Downloads) -> None:
+def _downloads(
+    settings: Settings,
+    answers: Answers,
+    kept: Stores,
+    tiers: Tiers,
+    member: members.Member,
+    upstream: Upstream,
+    limit: Limit,
+    clock: Clock,
+    observe: Observer,
+) -> Downloads:
+    return Downloads(
+        answers=answers,
+        blobs=kept.blobs,
+        at_hand=tiers.at_hand(kept.blobs),
+        fleet=member.machine,
+        upstream=upstream,
+        index_policy=_policy(settings, "index"),
+        missing_ttl=_policy(settings, "download").negative_ttl,
+        largest=settings.cache.max_object,
+        clock=clock,
+        observe=observe,
+        stored=limit.keep,
+    )
+
+
+def _watched(counters: Counters, answers: Answers, downloads: Downloads, shield: Shield) -> None:
     counters.watch(CHECKSUM_FAILURES, (), lambda: downloads.checksum_failures)
     counters.watch(RENEWALS, (), lambda: answers.avoided)
+    for host in Host:
+        counters.stand(FAILING, host.value, partial(shield.fails, host))
 
 
 async def _metered(
@@ -147,15 +172,16 @@ async def _metered(
     kept: Stores,
     memory: Sequence[Memory[Any]],
     member: members.Member,
+    incidents: Incidents,
     clock: Clock,
     observe: Observer,
     stack: contextlib.AsyncExitStack,
-) -> tuple[Counters, Telling]:
+) -> tuple[Counters, Telling, Lately]:
     """It ends after those who count and before what it writes to. `memory`: what is told of."""
     counters = Counters()
     counters.watch(CHECKSUM_FAILURES, (), lambda: kept.blobs.corrupt)
-    metering = Metering(counters, kept.media, memory, member.machine.tally, member.budget)
-    return counters, await metering.opened(directory / "savings", clock, observe, stack)
+    metering = Metering(counters, kept.media, memory, member.machine.tally, incidents, member.budget)
+    return counters, *await metering.opened(directory, clock, observe, stack)
 
 
 def _ready(

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proxy.engine.catalogue import Catalogue
+from proxy.engine.copies import Copies
 from proxy.errors import SettingsError
 from proxy.metrics.table import StoreName
 from proxy.metrics.telling import Bounded, Medium
 from proxy.settings import Settings
 from proxy.stores import codec
-from proxy.stores.base import Observer, Store
+from proxy.stores.base import Observer, Store, Tagged
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
@@ -35,8 +37,8 @@ def _prepared(directory: Path) -> None:
 @dataclass(frozen=True, slots=True)
 class Stores:
     """`marks` are apart from the rest, so that no purge and no lack of room takes them. `media`: whatever holds what a
-    metric calls by one name; the first of them is measured. `apart`: each that holds what was answered. `expiring`:
-    those on the disk that keep what they hold for a time."""
+    metric calls by one name; the first of them is measured. `apart`: each that holds what was answered. `listed`: those
+    that can be looked through. `expiring`: those on the disk that keep what they hold for a time."""
 
     json: Store
     index: Store
@@ -45,6 +47,7 @@ class Stores:
     on_disk: Sequence[DiskStore]
     apart: Sequence[Store]
     media: Mapping[StoreName, Sequence[Medium]]
+    listed: Mapping[StoreName, Tagged]
     expiring: Sequence[DiskStore] = ()
 
     @property
@@ -78,7 +81,8 @@ async def stores(
         if not settings.redis.url:
             json, marks = await disk("json"), await disk("marks")
             media = {StoreName.JSON: [bounded(json), marks], StoreName.INDEX: [bounded(index)], **tarballs}
-            return Stores(json, index, marks, blobs, [index, json], [index, json], media, [json, marks])
+            own = {StoreName.JSON: json, StoreName.INDEX: index}
+            return Stores(json, index, marks, blobs, [index, json], [index, json], media, own, [json, marks])
     except OSError as error:
         reason = f"cannot be used ({error.strerror or error}); name a directory that is yours to write"
         raise SettingsError([f"cache.dir = {str(directory)!r}: {reason}"]) from error
@@ -87,8 +91,22 @@ async def stores(
     stack.push_async_callback(client.aclose)
     shared, remembered = redis("index"), redis("mark")
     media = {StoreName.JSON: [client, remembered], StoreName.INDEX: [bounded(index), shared], **tarballs}
+    # Every index file that came through here is on the disk, which knows them in their order.
+    listed: Mapping[StoreName, Tagged] = {StoreName.JSON: client, StoreName.INDEX: index}
     mirrored = Mirrored(shared, index, codec.responded_at)
-    return Stores(client, mirrored, remembered, blobs, [index], [index, shared, client], media)
+    return Stores(client, mirrored, remembered, blobs, [index], [index, shared, client], media, listed)
+
+
+def catalogue(settings: Settings, kept: Stores, copies: Copies, clock: Clock) -> Catalogue:
+    return Catalogue(
+        copies=copies,
+        json=kept.listed[StoreName.JSON],
+        json_values=kept.json,
+        index=kept.listed[StoreName.INDEX],
+        blobs=kept.blobs,
+        keep=settings.cache.keep,
+        clock=clock,
+    )
 
 
 def reclaiming(settings: Settings, directory: Path, kept: Stores, limit: Limit, clock: Clock) -> Reclaiming:

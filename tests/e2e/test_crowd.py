@@ -61,7 +61,7 @@ def test_after_a_restart_without_upstream_stale_index_files_are_good_enough(
         assert proxy.stop() == 0
         proxy.start()
         leaf = proxy.url + "/index/le/af/leaf"
-        assert until(lambda: httpx.get(leaf, trust_env=False).headers.get("x-cache") == "STALE", 5.0)
+        assert until(lambda: httpx.get(leaf, trust_env=False).headers.get("x-cache") == "STALE", 20.0)
         again = new_cargo(newest, proxy.url + "/index")
         again.must("fetch", cwd=program)
         again.must("build", cwd=program)

@@ -100,11 +100,11 @@ def test_upstream_is_asked_twice_if_the_worker_dies_that_asked(
 def test_a_tarball_is_fetched_twice_if_the_worker_dies_half_way(
     shape: tuple[int, int], upstream: Upstream, tmp_path: Path
 ) -> None:
-    upstream.fault("static", faults.Slow(SLOW))
+    upstream.fault("static", faults.Slow(SLOW // 2))
 
     def filling() -> list[Path]:
         """The files that workers of the first replica fill, half way."""
-        return [file for file in (proxies[0].cache / "tarballs/tmp").iterdir() if file.stat().st_size > SIZE // 2]
+        return [file for file in (proxies[0].cache / "tarballs/tmp").iterdir() if file.stat().st_size > SIZE // 3]
 
     def kill() -> None:
         def half_way() -> bool:

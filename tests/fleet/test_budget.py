@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -65,15 +66,19 @@ def redis(kind: str, request: pytest.FixtureRequest) -> RedisServer | None:
     return request.getfixturevalue("shared_redis") if kind == "redis" else None
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 def waits(turns: list[Turn | Refused]) -> list[float | str]:
-    """Rounded to the time that a few of them take on a busy machine."""
-    return [round(each.wait) if isinstance(each, Turn) else "no" for each in turns]
+    """Rounded to the time that a few of them take on a busy machine: one goes in ten seconds."""
+    return [tens(each.wait) if isinstance(each, Turn) else "no" for each in turns]
+
+
+def tens(seconds: float) -> int:
+    return 10 * round(seconds / 10)
 
 
 async def test_all_members_book_from_one_budget_in_the_order_of_asking(
@@ -83,7 +88,7 @@ async def test_all_members_book_from_one_budget_in_the_order_of_asking(
         turns = [await each.book(CLIENT) for each in (one, other, one, other, one, other)]
         assert waits(turns) == [0, 0, 0, 10, 20, "no"]
         promises = [await each.book(CLIENT) for each in (one, other)]
-        assert [round(each.retry_after) for each in promises if isinstance(each, Refused)] == [40, 50]
+        assert [tens(each.retry_after) for each in promises if isinstance(each, Refused)] == [40, 50]
         standing = await one.standing()
         assert (standing.free, standing.recent, standing.alone) == (0, 5, "")
 
@@ -98,7 +103,7 @@ async def test_a_request_in_its_callers_name_is_counted(kind: str, tmp_path: Pat
     async with members(kind, tmp_path, redis) as (one, other):
         for budget in (one, other, one, other):
             budget.spend()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             while (await other.standing()).recent < 4:
                 await asyncio.sleep(0.005)
         assert waits([await one.book(CLIENT)]) == [20]
@@ -110,7 +115,7 @@ async def test_a_turn_given_back_is_the_next_ones(kind: str, tmp_path: Path, red
         assert waits(turns) == [0, 0, 0, 10, 20]
         assert isinstance(turns[4], Turn)
         turns[4].give_back()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(10):
             while (await one.standing()).recent > 4:
                 await asyncio.sleep(0.005)
         assert waits([await other.book(CLIENT)]) == [20]
@@ -139,7 +144,7 @@ async def test_a_hold_is_known_to_all_at_once_and_to_who_comes_later(
 async def test_a_crowd_at_once_costs_no_more_than_it_may(kind: str, tmp_path: Path, redis: RedisServer | None) -> None:
     async with members(kind, tmp_path, redis) as budgets:
         turns = await asyncio.gather(*(budgets[number % 2].book(CLIENT) for number in range(1000)))
-        assert sorted(round(turn.wait) for turn in turns if isinstance(turn, Turn)) == [0, 0, 0, 10, 20]
+        assert sorted(tens(turn.wait) for turn in turns if isinstance(turn, Turn)) == [0, 0, 0, 10, 20]
         told = [round(turn.retry_after / 10) for turn in turns if isinstance(turn, Refused)]
         assert len(told) == 995
         # Two hours of promises, and then the next round of them: nobody is told the same as everybody.
@@ -151,13 +156,17 @@ def test_what_a_killed_hub_has_let_go_is_not_let_go_again(tmp_path: Path, spawn:
     first.until("open")
     second = spawn("local", str(tmp_path))
     second.until("open")
+    begun = time.monotonic()
     first.book(8)
     assert first.until("booked")["waits"] == [0] * 8
     first.signal(signal.SIGKILL)
     first.process.wait()
     second.book(4)
-    told = second.until("booked")["waits"]
-    assert told[:2] == [0, 0] and 0 < told[2] <= 1.1 and 1 < told[3] <= 2.2
+    told, spacing = second.until("booked")["waits"], Limits().spacing
+    took = time.monotonic() - begun
+    assert told[:2] == [0, 0]
+    for ahead, wait in enumerate(told[2:], 1):
+        assert ahead * spacing - took <= wait <= ahead * spacing
     second.signal(signal.SIGKILL)
     second.process.wait()
     third = spawn("local", str(tmp_path))
@@ -233,13 +242,14 @@ async def test_a_hub_that_hangs_leaves_each_its_part(tmp_path: Path, spawn: Spaw
     begun = loop.time()
     turns = await asyncio.gather(*(fleet.budget.book(CLIENT) for _ in range(3)))
     assert waits(list(turns)) == [0, 20, "no"]
-    assert loop.time() - begun < 3.0
+    assert loop.time() - begun < 5.0
     begun = loop.time()
     fleet.budget.spend()
-    assert (await fleet.budget.standing()).alone
-    assert loop.time() - begun < 0.5, "a hub that said nothing is not waited for again"
+    for _ in range(6):
+        assert (await fleet.budget.standing()).alone
+    assert loop.time() - begun < 5.0, "a hub that said nothing is not waited for again"
     os.kill(hub.process.pid, signal.SIGCONT)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while (await fleet.budget.standing()).alone:
             fleet.budget.hold(Host.STATIC, Hold(1.0 + loop.time() - begun, Why.TOLD))  # it speaks again
             await asyncio.sleep(0.01)
@@ -259,12 +269,12 @@ async def test_without_redis_each_machine_takes_its_part_until_it_is_back(
     one, other = (fleet.budget for fleet in fleets)
     assert waits([await one.book(REFRESH), await other.book(REFRESH), await one.book(CLIENT)]) == [0, 0, 0]
     own_redis.kill()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while not (await one.standing()).alone or not (await other.standing()).alone:
             await asyncio.sleep(0.005)
     # Two machines were seen: each has half the rate, behind what Redis granted it.
-    assert waits([await one.book(CLIENT) for _ in range(3)]) in ([20, "no", "no"], [19, "no", "no"])
-    assert waits([await other.book(CLIENT) for _ in range(3)]) in ([10, "no", "no"], [9, "no", "no"])
+    assert waits([await one.book(CLIENT) for _ in range(3)]) == [20, "no", "no"]
+    assert waits([await other.book(CLIENT) for _ in range(3)]) == [10, "no", "no"]
     one.spend()
     one.hold(Host.API, HOLD)
     assert isinstance(await one.book(CLIENT), Refused)

@@ -12,17 +12,32 @@ from tests.fleet.member import Member
 from tests.redis_server import RedisServer
 
 Spawn = Callable[[str, str], Member]
-AT_ONCE = 0.9
-"""Seconds: less than any time that somebody waits for anybody who is dead."""
+SOON = 5.0
+"""Seconds in which even a busy machine comes to it: much less than the patience of those who wait for another."""
 FREED = 5.0
 """Seconds for which a member that was killed holds the others up, at most."""
+UNMET = 1.0
+"""Seconds that somebody waits for a fleet which does not answer."""
 
 
 def opened(spawn: Spawn, medium: tuple[str, str], count: int) -> list[Member]:
-    members = [spawn(*medium) for _ in range(count)]
-    for member in members:
-        member.until("open", state="ok")
+    """Where members need one to pass things on, it is the first."""
+    members = [spawn(*medium)]
+    members[0].until("open", 20.0, state="ok")
+    members += [spawn(*medium) for _ in range(count - 1)]
+    for member in members[1:]:
+        member.until("open", 20.0, state="ok")
     return members
+
+
+def waits_for_nobody(member: Member) -> None:
+    """It gets leases that nobody has without a wait, as several in a row show on a busy machine, too."""
+    seconds = 0.0
+    for number in range(6):
+        name = f"alone {number}"
+        member.lease(name, name)
+        seconds += member.until("leased", 10.0, name=name)["seconds"]
+    assert seconds < 5 * UNMET
 
 
 def waiting(*members: Member) -> None:
@@ -44,17 +59,19 @@ def first_of(one: Member, other: Member, seconds: float) -> tuple[Member, Member
 
 def test_the_first_has_it_at_once_and_the_others_in_turn(medium: tuple[str, str], spawn: Spawn) -> None:
     first, second, third = opened(spawn, medium, 3)
+    waits_for_nobody(first)
+    first.events.clear()
     first.lease("a")
-    assert first.until("leased")["seconds"] < AT_ONCE
+    first.until("leased")
     second.lease("b")
     third.lease("c")
     waiting(second, third)
     assert second.leased() == third.leased() == []
     first.release("a")
     first.until("released")
-    holder, other = first_of(second, third, AT_ONCE)
+    holder, other = first_of(second, third, SOON)
     holder.release(holder.leased()[0])
-    assert other.until("leased", AT_ONCE)
+    assert other.until("leased", SOON)
 
 
 def test_one_member_is_many_who_wait(medium: tuple[str, str], spawn: Spawn) -> None:
@@ -65,16 +82,16 @@ def test_one_member_is_many_who_wait(medium: tuple[str, str], spawn: Spawn) -> N
     waiting(member)
     assert member.leased() == ["a"]
     member.release("a")
-    member.until("leased", AT_ONCE, name="b")
+    member.until("leased", SOON, name="b")
 
 
 def test_other_keys_are_other_leases_however_long_they_are(medium: tuple[str, str], spawn: Spawn) -> None:
     first, second = opened(spawn, medium, 2)
     long = "k" * 40_000
     first.lease("a", long + "1")
+    first.until("leased")
     second.lease("b", long + "2")
-    assert first.until("leased")["seconds"] < AT_ONCE
-    assert second.until("leased")["seconds"] < AT_ONCE
+    assert second.until("leased")["seconds"] < SOON
 
 
 def test_what_is_done_wakes_all_at_once(medium: tuple[str, str], spawn: Spawn) -> None:
@@ -88,7 +105,7 @@ def test_what_is_done_wakes_all_at_once(medium: tuple[str, str], spawn: Spawn) -
     first.release("a", done=True)
     for member in (second, third):
         for _ in range(100):  # None of them gives it back.
-            member.until("leased", 2.0)
+            member.until("leased", SOON)
 
 
 def test_a_crowd_takes_turns_where_nothing_was_done(medium: tuple[str, str], spawn: Spawn) -> None:
@@ -109,14 +126,14 @@ def test_who_has_waited_long_enough_goes_on_alone(medium: tuple[str, str], spawn
     first.lease("a")
     first.until("leased")
     second.lease("b", patience=0.5)
-    assert 0.4 < second.until("leased")["seconds"] < 1.0
+    assert 0.4 < second.until("leased")["seconds"] < SOON
     second.release("b")  # That is not the lease of the first.
     second.until("released")
     second.lease("c")
     waiting(second)
     assert second.leased() == ["b"]
     first.release("a")
-    second.until("leased", AT_ONCE, name="c")
+    second.until("leased", SOON, name="c")
 
 
 def test_who_leaves_the_queue_is_not_waited_for(medium: tuple[str, str], spawn: Spawn) -> None:
@@ -130,7 +147,7 @@ def test_who_leaves_the_queue_is_not_waited_for(medium: tuple[str, str], spawn: 
     second.cancel("b")
     waiting(second)
     first.release("a")
-    third.until("leased", AT_ONCE)
+    third.until("leased", SOON)
 
 
 def test_a_holder_that_is_killed_holds_the_others_up_for_a_bounded_time(medium: tuple[str, str], spawn: Spawn) -> None:
@@ -142,9 +159,9 @@ def test_a_holder_that_is_killed_holds_the_others_up_for_a_bounded_time(medium: 
         waiting(member)
     holder.signal(signal.SIGKILL)
     holder.process.wait()
-    first, other = first_of(second, third, AT_ONCE if medium[0] == "local" else FREED)
+    first, other = first_of(second, third, FREED)
     first.release("b", done=True)
-    other.until("leased", AT_ONCE)
+    other.until("leased", SOON)
 
 
 def test_a_waiter_that_is_killed_is_passed_over(medium: tuple[str, str], spawn: Spawn) -> None:
@@ -170,28 +187,28 @@ def test_a_long_lease_stays_one(medium: tuple[str, str], spawn: Spawn) -> None:
     waiting(second)
     assert second.leased() == []
     first.release("a")
-    second.until("leased", AT_ONCE)
+    second.until("leased", SOON)
 
 
 def test_words_are_heard_by_those_who_wait_and_those_who_come(tmp_path: object, spawn: Spawn) -> None:
     first, second, third = opened(spawn, ("local", str(tmp_path)), 3)
     first.lease("a")
     first.until("leased")
-    second.lease("b", patience=0.7)
+    second.lease("b", patience=3.0)
     waiting(second)
     first.tell("a", "one")
-    second.until("word", AT_ONCE, word="one")
+    second.until("word", SOON, word="one")
     third.lease("c")
-    third.until("word", AT_ONCE, word="one")
+    third.until("word", SOON, word="one")
     for _ in range(3):  # Patience begins anew with each word.
-        time.sleep(0.4)
+        time.sleep(1.1)
         first.tell("a", "two")
-        second.until("word", AT_ONCE, word="two")
+        second.until("word", SOON, word="two")
     assert second.leased() == []
     first.release("a")
-    second.until("leased", AT_ONCE)
+    second.until("leased", SOON)
     second.release("b")
-    third.until("leased", AT_ONCE)
+    third.until("leased", SOON)
     assert [event["word"] for event in third.events if event["what"] == "word"] == ["one", "two", "two", "two"]
 
 
@@ -210,17 +227,17 @@ def test_a_hub_that_is_killed_takes_no_lease_along_but_its_own(tmp_path: object,
     hub.signal(signal.SIGKILL)
     hub.process.wait()
     for member in (second, third):
-        member.until("lost", 1.0)
-        member.until("lost", 1.0)
+        member.until("lost")
+        member.until("lost")
     if holds:
-        first_of(second, third, 2.0)
+        first_of(second, third, FREED)
         return
     time.sleep(0.6)  # The next hub would have granted by now what nobody holds.
     waiting(second, third)
     assert second.leased() == third.leased() == []
     holder.release("a", done=True)
-    second.until("leased", AT_ONCE)
-    third.until("leased", AT_ONCE)
+    second.until("leased", SOON)
+    third.until("leased", SOON)
 
 
 def test_a_hub_that_hangs_holds_nobody_up_for_long(tmp_path: object, spawn: Spawn) -> None:
@@ -229,14 +246,11 @@ def test_a_hub_that_hangs_holds_nobody_up_for_long(tmp_path: object, spawn: Spaw
     (member,) = opened(spawn, ("local", str(tmp_path)), 1)
     hub.signal(signal.SIGSTOP)
     member.lease("a")
-    assert member.until("leased")["seconds"] < 1.5
-    for name in ("b", "c"):  # Once is enough to know it.
-        member.lease(name)
-        assert member.until("leased", name=name)["seconds"] < AT_ONCE
+    assert member.until("leased")["seconds"] < SOON
+    waits_for_nobody(member)  # Once is enough to know it.
     hub.signal(signal.SIGCONT)
-    for name in "abc":
-        member.release(name)
-        member.until("released", name=name)
+    member.release("a")
+    member.until("released", name="a")
     waiting(member)
     hub.lease("d", "other")
     hub.until("leased", name="d")
@@ -244,15 +258,13 @@ def test_a_hub_that_hangs_holds_nobody_up_for_long(tmp_path: object, spawn: Spaw
     waiting(member)
     assert "e" not in member.leased()
     hub.release("d")
-    member.until("leased", AT_ONCE, name="e")
+    member.until("leased", SOON, name="e")
 
 
 def test_who_never_met_anybody_is_alone_at_once(tmp_path: object, spawn: Spawn) -> None:
     member = spawn("local", f"{tmp_path}/missing")
     assert member.until("open")["state"] == "degraded"
-    member.lease("a")
-    member.lease("b")
-    assert member.until("leased")["seconds"] < AT_ONCE and member.until("leased")["seconds"] < AT_ONCE
+    waits_for_nobody(member)
 
 
 def test_without_redis_everyone_is_alone_at_once(own_redis: RedisServer, spawn: Spawn) -> None:
@@ -262,9 +274,8 @@ def test_without_redis_everyone_is_alone_at_once(own_redis: RedisServer, spawn: 
     second.lease("b")
     waiting(second)
     own_redis.kill()
-    second.until("leased", 1.0)
-    second.lease("c")
-    assert second.until("leased", name="c")["seconds"] < AT_ONCE
+    second.until("leased", SOON)
+    waits_for_nobody(second)
     own_redis.start()
     for member in (first, second):
         while [event["what"] for event in member.events].count("lost") < 2:
@@ -275,7 +286,7 @@ def test_without_redis_everyone_is_alone_at_once(own_redis: RedisServer, spawn: 
     waiting(second)
     assert "e" not in second.leased()
     first.release("d", done=True)
-    second.until("leased", AT_ONCE, name="e")
+    second.until("leased", SOON, name="e")
 
 
 def test_a_redis_that_hangs_holds_nobody_up_for_long(own_redis: RedisServer, spawn: Spawn) -> None:
@@ -288,5 +299,5 @@ def test_a_redis_that_hangs_holds_nobody_up_for_long(own_redis: RedisServer, spa
     for _ in range(50):
         second.until("leased", 5.0)
     first.release("a")
-    first.until("released", 0.5)
+    first.until("released", SOON)
     own_redis.resume()

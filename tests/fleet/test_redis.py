@@ -16,7 +16,7 @@ from tests.fleet.member import of
 from tests.redis_server import RedisServer
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -93,7 +93,7 @@ async def test_what_could_not_be_announced_is_announced_later(
     begun = time.monotonic()
     await first.fleet.announce(of("one"))
     await first.fleet.announce(of("two"))
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 1.9, "neither waits its second for nobody"
     assert first.heard == [of("one"), of("two")]
     health = await first.fleet.health()
     assert health.state is State.DEGRADED and health.detail
@@ -111,14 +111,14 @@ async def test_what_could_not_be_announced_is_announced_later(
 async def test_a_redis_that_hangs_holds_nobody_up_and_is_noticed(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis, "SILENCE", 0.2)
+    monkeypatch.setattr(redis, "SILENCE", 0.7)
     replica = await Replica.opened(own_redis.url)
-    await asyncio.sleep(0.5)  # It is silent meanwhile, asked, and answers.
+    await asyncio.sleep(1.0)  # It is silent meanwhile, asked, and answers.
     assert replica.lost == 0
     own_redis.hang()
     begun = time.monotonic()
     await replica.fleet.announce(of("serde"))
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 3.0
     await until(lambda: replica.lost == 1)
     late = await Replica.opened(own_redis.url)
     assert (await late.fleet.health()).state is State.DEGRADED

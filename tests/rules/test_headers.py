@@ -189,3 +189,9 @@ def test_what_is_chosen_is_unchanged_and_in_order(fields: Headers) -> None:
         assert choice(chosen) == chosen
         remaining = iter(fields)
         assert all(item in remaining for item in chosen)
+
+
+def test_fields_are_looked_for_and_left_out_by_name() -> None:
+    fields = ((b"range", b"bytes=0-1"), (b"accept", b"*/*"), (b"if-range", b'"a"'))
+    assert headers.names_any(fields, headers.CONDITIONAL) and not headers.names_any(fields, headers.CREDENTIALS)
+    assert headers.without(fields, headers.CONDITIONAL) == ((b"accept", b"*/*"),)

@@ -34,6 +34,18 @@ NAMES = {
     "\u212a": False,  # the Kelvin sign, whose lower case is an ASCII k
 }
 
+PARTS = {
+    "a": True,
+    "9": True,
+    "-": True,
+    "_json": True,
+    "a" * 64: True,
+    "a" * 65: False,
+    "": False,
+    "é": False,
+    "a%": False,
+}
+
 U64 = 2**64 - 1
 VERSIONS = {
     "0.0.0": True,
@@ -132,3 +144,8 @@ def test_versions_sort_by_precedence() -> None:
 def test_build_metadata_has_no_precedence() -> None:
     assert names.precedence("1.0.0+a-b.1") == names.precedence("1.0.0")
     assert names.precedence("1.0.0-a+z") == names.precedence("1.0.0-a")
+
+
+@pytest.mark.parametrize(("text", "expected"), PARTS.items())
+def test_what_may_be_part_of_a_name(text: str, expected: bool) -> None:
+    assert names.is_part(text) is expected

@@ -23,7 +23,7 @@ def cc(value: bytes) -> tuple[bytes, bytes]:
 
 
 # What these say is about a request or its sender, not about what a URL holds.
-OF_THE_REQUEST = (400, 401, 402, 403, 405, 406, 407, 408, 409, *range(411, 418), 421, 425, 426, 428, 429, 431)
+OF_THE_REQUEST = (400, 401, 402, 403, 405, 406, 407, 408, 409, *range(411, 432))
 
 # Status, fields -> may the answer to anybody be stored, and the answer to one with credentials?
 STORABLE: list[tuple[int, Headers, bool, bool]] = [

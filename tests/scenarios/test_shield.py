@@ -66,10 +66,10 @@ def test_a_block_for_policy_is_shouted_where_somebody_hears_it(proxy: Proxied, u
 
 
 def test_it_is_asked_again_when_the_time_has_come(proxy: Proxied, upstream: Upstream) -> None:
-    upstream.fault("index", faults.Status(503, (("retry-after", "1"),)), times=1)
+    upstream.fault("index", faults.Status(503, (("retry-after", "4"),)), times=1)
     answer = proxy.get(INDEX)
-    assert (answer.status_code, answer.headers["retry-after"]) == (502, "1")
-    throttled(proxy.get(INDEX), 1, margin=1)
+    assert (answer.status_code, answer.headers["retry-after"]) == (502, "4")
+    throttled(proxy.get(INDEX), 3, margin=2)
     assert len(upstream.asked()) == 1
     until(lambda: proxy.get(INDEX).status_code == 200)
     assert len(upstream.asked()) == 2
@@ -92,7 +92,7 @@ def test_a_hold_and_what_was_spent_outlive_a_restart(upstream: Upstream, tmp_pat
 def test_a_read_without_a_turn_gets_what_is_stored_at_once_else_when_to_come(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    slow: dict[str, Any] = {"upstream__requests_per_second": 0.1, "upstream__burst": 2, "upstream__max_wait": "4s"}
+    slow: dict[str, Any] = {"upstream__requests_per_second": 0.1, "upstream__burst": 2, "upstream__max_wait": "9s"}
     with proxied(upstream, tmp_path, **slow) as proxy:
         proxy.get(CRATE)
         proxy.get(OTHER)
@@ -104,7 +104,7 @@ def test_a_read_without_a_turn_gets_what_is_stored_at_once_else_when_to_come(
         assert proxy.get(CRATE).headers["cache-status"].endswith("detail=throttled")
         throttled(proxy.get(CRATE + "/versions"), 10)
         throttled(proxy.get(CRATE + "/owners"), 20)
-        assert time.monotonic() - begun < 3.0
+        assert time.monotonic() - begun < 8.0
     assert len(upstream.asked()) == 2
 
 
@@ -158,7 +158,7 @@ def test_without_crates_io_everything_stored_is_served_by_itself_and_it_comes_ba
 
 
 def test_what_is_stored_waits_for_a_silent_upstream_once_and_not_again(upstream: Upstream, tmp_path: Path) -> None:
-    with proxied(upstream, tmp_path, upstream__stale_after="1s") as proxy:
+    with proxied(upstream, tmp_path, upstream__stale_after="3s") as proxy:
         proxy.get(CRATE)
         proxy.clock.now += 86400
         upstream.hold()

@@ -22,13 +22,16 @@ GET = b"GET /a HTTP/1.1\r\n" + HOST
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 HUGE = 16 * 1024 * 1024
+TAKEN = [0]
+"""Bytes of the last huge answer that the server has taken."""
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """`echo`, and at /huge an answer of many bytes, which it writes as they are taken."""
     if scope["type"] == "http" and scope["path"] == "/huge":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % HUGE)]})
-        for _ in range(HUGE // 65536):
+        for number in range(HUGE // 65536):
+            TAKEN[0] = number * 65536
             await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
         return
@@ -95,16 +98,52 @@ HEADS: dict[str, tuple[bytes, int, str]] = {
     "a delete character": (GET + b"X: a\x7f\r\n\r\n", 400, "valid"),
     "a NUL": (GET + b"X: a\x00b\r\n\r\n", 400, "valid"),
     "white space before the colon": (GET + b"X : a\r\n\r\n", 400, "valid"),
-    "length and chunks": (GET + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "valid"),
+    "length and chunks": (GET + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, ""),
     "two lengths": (GET + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "valid"),
     "a length with a sign": (GET + b"Content-Length: +1\r\n\r\n", 400, "valid"),
     "a length with an underscore": (GET + b"Content-Length: 1_0\r\n\r\n", 400, "valid"),
-    "another coding": (GET + b"Transfer-Encoding: xchunked\r\n\r\n", 400, "valid"),
+    "another coding": (GET + b"Transfer-Encoding: xchunked\r\n\r\n", 400, ""),
     "chunks of an old client": (
         b"POST /a HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         400,
         "Transfer-Encoding",
     ),
+    "a coding before the chunks": (GET + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400, "chunked"),
+    "a coding that is none": (GET + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n", 400, "chunked"),
+    "chunks twice": (GET + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 400, ""),
+    "chunks in a list": (GET + b"Transfer-Encoding: chunked, chunked\r\n\r\n", 400, ""),
+    "a coding behind a control character": (GET + b"Transfer-Encoding: \x0bchunked\r\n\r\n", 400, ""),
+    "white space before the colon of the coding": (GET + b"Transfer-Encoding : chunked\r\n\r\n", 400, "valid"),
+    "a coding behind a bare line feed": (GET + b"X: a\nTransfer-Encoding: chunked\r\n\r\n", 400, ""),
+    "the same length twice": (GET + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na", 400, "valid"),
+    "lengths in a list": (GET + b"Content-Length: 1, 1\r\n\r\na", 400, "valid"),
+    "no length": (GET + b"Content-Length:\r\n\r\n", 400, "valid"),
+    "a length beyond all": (GET + b"Content-Length: 99999999999999999999999\r\n\r\n", 400, "valid"),
+    "a chunk with a prefix": (GET + CHUNKED + b"0x1\r\na\r\n0\r\n\r\n", 400, "valid"),
+    "a chunk below none": (GET + CHUNKED + b"-1\r\na\r\n0\r\n\r\n", 400, "valid"),
+    "a chunk behind white space": (GET + CHUNKED + b" 1\r\na\r\n0\r\n\r\n", 400, "valid"),
+    "a chunk beyond all": (GET + CHUNKED + b"10000000000000001\r\na\r\n0\r\n\r\n", 400, "valid"),
+    "a chunk longer than it says": (GET + CHUNKED + b"1\r\nab\r\n0\r\n\r\n", 400, "valid"),
+    "a chunk that ends in a line feed": (GET + CHUNKED + b"1\na\r\n0\r\n\r\n", 400, "valid"),
+    "a line feed in a chunk's extension": (GET + CHUNKED + b"1;a\nb\r\na\r\n0\r\n\r\n", 400, "valid"),
+    "a carriage return in a chunk's extension": (GET + CHUNKED + b"1;a\rb\r\na\r\n0\r\n\r\n", 400, "valid"),
+    "a carriage return in a field": (GET + b"X: a\rb\r\n\r\n", 400, "valid"),
+    "a field without a name": (GET + b": a\r\n\r\n", 400, "valid"),
+    "a field without a colon": (GET + b"abc\r\n\r\n", 400, "valid"),
+    "hosts in a list": (b"GET /a HTTP/1.1\r\nHost: h, h\r\n\r\n", 400, "HOST:PORT"),
+    "a connection without a host": (GET + b"Connection: close, Host\r\n\r\n", 400, "Connection"),
+    "a connection without a length": (GET + b"Connection: content-length\r\n\r\n", 400, "Connection"),
+    "a connection without a token": (
+        GET + b"Connection: close\r\nConnection: ,AUTHORIZATION\r\n\r\n",
+        400,
+        "Connection",
+    ),
+    "a fragment": (b"GET /a#b HTTP/1.1\r\n" + HOST + b"\r\n", 400, "fragment"),
+    "a control character in the target": (b"GET /a\x01 HTTP/1.1\r\n" + HOST + b"\r\n", 400, "valid"),
+    "a NUL in the target": (b"GET /a\x00 HTTP/1.1\r\n" + HOST + b"\r\n", 400, "valid"),
+    "a target with bytes beyond ASCII": (b"GET /\xc3\xa9 HTTP/1.1\r\n" + HOST + b"\r\n", 400, "valid"),
+    "white space before the method": (b" GET /a HTTP/1.1\r\n" + HOST + b"\r\n", 400, "valid"),
+    "a tab for a blank": (b"GET\t/a\tHTTP/1.1\r\n" + HOST + b"\r\n", 400, "valid"),
     "a method in lower case": (b"get /a HTTP/1.1\r\n" + HOST + b"\r\n", 400, "valid"),
     "a long target": (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414, "max_header_bytes"),
     "a long field": (GET + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431, "max_header_bytes"),
@@ -126,6 +165,25 @@ def test_a_head_that_is_too_much_or_could_mean_two_things_is_refused(
     (only,) = talk(address, *(sent[at : at + size] for at in range(0, len(sent), size)))
     assert only[0] == status
     assert words in detail(only)
+
+
+@pytest.mark.parametrize("fault", [b"X: a\x01\r\n\r\n", b"Host: i\r\n\r\n", b"X: " + b"a" * 40_000])
+def test_a_refused_head_is_told_without_a_body(address: tuple[str, int], fault: bytes) -> None:
+    with socket.create_connection(address, timeout=10) as client, client.makefile("rb") as wire:
+        client.sendall(b"HEAD /a HTTP/1.1\r\nHost: h\r\n" + fault)
+        whole = wire.read()
+    head, _, body = whole.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 4") and b"\r\ncontent-length: " in head
+    assert body == b""
+
+
+def test_what_is_refused_behind_a_head_is_told_in_words(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=10) as client, client.makefile("rb") as wire:
+        client.sendall(b"HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n\x16\x03\x01")
+        whole = wire.read()
+    answered, refused = whole.split(b"HTTP/1.1 400 ")
+    assert answered.startswith(b"HTTP/1.1 200 ")
+    assert refused.endswith(b'"}]}')
 
 
 ACCEPTED = {
@@ -241,6 +299,20 @@ def test_who_reads_nothing_is_put_out() -> None:
         assert _until(lambda: server.connections == 0), "it was not put out"
 
 
+def test_who_reads_nothing_makes_nobody_hold_much_for_him(address: tuple[str, int]) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(address)
+        client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert _until(lambda: TAKEN[0] > 0)
+        taken = -1
+        while taken != TAKEN[0]:  # until nothing moves any more
+            taken = TAKEN[0]
+            time.sleep(0.3)
+        assert taken < 1024 * 1024, "the kernel's buffer would hold four times as much"
+
+
 def test_who_reads_slowly_but_steadily_is_served() -> None:
     with guarded(QUICK) as (address, _), socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
@@ -265,6 +337,9 @@ def test_connections_have_a_cap_and_who_comes_too_late_is_told() -> None:
         (refused,) = talk(address, GET + b"\r\n")
         assert (refused[0], refused[1]["retry-after"]) == (503, "1")
         assert "server.max_connections" in detail(refused)
+        with socket.create_connection(address, timeout=5) as client, client.makefile("rb") as wire:
+            client.sendall(b"HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert wire.read().endswith(b"\r\n\r\n")
         held[0].close()
         assert _until(lambda: talk(address, LAST)[0][0] == 200)
 

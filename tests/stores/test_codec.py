@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,13 +12,14 @@ from proxy.model import Coded, Entry, Terms, Witness
 from proxy.stores import codec
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12).map(str.encode)
+VALUES = st.text("\t !a~\x80\xff", max_size=40).map(lambda text: text.encode("latin-1"))
 TIMES = st.floats(0, 4e9)
 
 ENTRIES = st.builds(
     Entry,
     key=st.text(max_size=50),
     status=st.sampled_from([200, 404]),
-    headers=st.lists(st.tuples(NAMES, st.binary(max_size=40))).map(tuple),
+    headers=st.lists(st.tuples(NAMES, VALUES)).map(tuple),
     body=st.binary(max_size=200),
     etag=st.text('abc"W/\xff', max_size=10),
     requested_at=TIMES,
@@ -46,6 +50,35 @@ def test_an_entry_of_the_first_release_comes_back_without_a_witness() -> None:
     entry = Entry("crate /api/v1/crates/leaf", 200, fields, b"{}", '"a"', 1.0, 2.0)
     assert codec.decoded(OF_THE_FIRST_RELEASE) == entry
     assert codec.encoded(entry) == OF_THE_FIRST_RELEASE, "so that the first release reads it too"
+
+
+# Facts of an entry that others wrote, with a right envelope: each of them would break an answer, or a decision.
+UNSOUND = {
+    "a status that HTTP does not have": {"status": 999},
+    "a part": {"status": 206},
+    "content where there is none": {"status": 204},
+    "an upper-case name": {"headers": ((b"Content-Type", b"a"),)},
+    "a line break in a name": {"headers": ((b"a\r\nset-cookie", b"a"),)},
+    "a line break in a value": {"headers": ((b"a", b"b\r\nset-cookie: a"),)},
+    "a control character in a value": {"headers": ((b"a", b"\x7f"),)},
+    "a line break in a tag": {"etag": '"a"\r\nset-cookie: a'},
+    "a line break in the tag of its gzip": {"gzip": Coded(b"", '"a"\r\n')},
+    "a tag beyond Latin-1": {"etag": "\u20ac"},
+    "a time that is none": {"requested_at": "yesterday"},
+    "a flag for a time": {"responded_at": True},
+    "a lifetime that is none": {"lifetime": [1]},
+    "a number for a flag": {"validated": 1},
+    "no key": {"key": None},
+    "variants that are none": {"terms": Terms(vary=(1,))},  # type: ignore[arg-type]
+    "a witness that is none": {"witness": Witness("a", "b", "c")},  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("facts", UNSOUND.values(), ids=UNSOUND)
+def test_facts_that_cannot_be_are_no_entry(facts: dict[str, Any]) -> None:
+    entry = Entry("crate /api/v1/crates/leaf", 200, ((b"a", b"b"),), b"{}", '"a"', 1.0, 2.0)
+    assert codec.decoded(codec.encoded(entry)) == entry
+    assert codec.decoded(codec.encoded(replace(entry, **facts))) is None
 
 
 @given(st.binary(max_size=300))

@@ -6,6 +6,7 @@ Like crates.io's, its public answers carry no validator and, but for two routes,
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -93,6 +94,8 @@ def _handled(site: Site, request: Request) -> Reply:
         return refused(refusal.status, refusal.detail, refusal.headers)
     except NotKnown as error:
         return refused(404, str(error))
+    except (KeyError, TypeError, json.JSONDecodeError):
+        return refused(400, "the body of the request is not what it has to be")
     except NotAllowed as error:
         return refused(error.status, str(error))
 

@@ -1,0 +1,3 @@
+from tests.attacks.table import printed
+
+print(printed())
