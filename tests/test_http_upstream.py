@@ -118,7 +118,7 @@ async def test_every_fault_is_told_without_foreign_words_and_gives_its_connectio
     fault: faults.Fault, error: type[Error], crates: Upstream
 ) -> None:
     crates.fault("index", fault)
-    async with adapter(crates, patience=0.2) as upstream:
+    async with adapter(crates, patience=0.2 if error is Late else 5.0) as upstream:
         for _ in range(CONNECTIONS + 1 if error is Faulty else 2):
             with pytest.raises(error) as raised:
                 await read(await upstream.send(LEAF))

@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -159,6 +160,12 @@ class Server(uvicorn.Server):
         self.on_reload(terms.settings)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.config.is_ssl:
+            # Until its handshake is over nobody watches a connection. The loop gives it a minute; uvicorn says nothing.
+            protocol: Any = self.config.http_protocol_class
+            loop: Any = asyncio.get_running_loop()
+            within = protocol.watch.limits.header_timeout
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=within)
         try:
             await super().startup(sockets=sockets)
         except OSError as error:

@@ -85,6 +85,10 @@ def remove(path: str) -> None:
 
 
 _Address = tuple[socket.AddressFamily, str, int]  # family, numeric host, scope of an IPv6 address
+_NOTSENT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+WAITING = 256 * 1024
+"""Bytes of an answer that the kernel takes before they are on their way: else it takes megabytes for each client that
+does not read, and they count as this process's. What is on its way is not limited."""
 
 
 def _resolved(host: str, port: int) -> list[_Address]:
@@ -117,6 +121,8 @@ def _bound(address: _Address, port: int, *, several: bool = False, shared: bool 
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if _NOTSENT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT, WAITING)  # its connections inherit it
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:

@@ -25,6 +25,10 @@ FINDINGS: dict[str, list[bytes]] = {
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 97\r\ntransfer-encoding: chunked\r\n\r\n"
         b"2\r\n{}\r\n0\r\n\r\n",
     ],
+    "member": [
+        # A whole number that no float holds.
+        b'index/le/af/leaf\n{"sha256": "%b", "responded_at": %b}\n' % (b"0" * 64, b"9" * 400),
+    ],
     "stored": [
         _entry(content_type=b"application/json\x7f"),
         _entry(content_type=b"a\\r\\nset-cookie: a"),

@@ -17,6 +17,7 @@ from typing import Any
 
 from proxy.errors import Error
 from proxy.server import serving, sockets, workers
+from proxy.server.guard import Limits
 from tests.server.raw import Message, Receive, Send, echo
 
 ROOT = Path(__file__).parent.parent.parent
@@ -70,6 +71,7 @@ def main(options: dict[str, Any]) -> int:
             groups=groups,
             tls=tls,
             drain_timeout=options.get("drain_timeout", 5.0),
+            limits=Limits(**options.get("limits", {})),
             on_drain=on_drain,
         )
     except Error as error:

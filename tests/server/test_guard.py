@@ -22,13 +22,16 @@ GET = b"GET /a HTTP/1.1\r\n" + HOST
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
 HUGE = 16 * 1024 * 1024
+TAKEN = [0]
+"""Bytes of the last huge answer that the server has taken."""
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """`echo`, and at /huge an answer of many bytes, which it writes as they are taken."""
     if scope["type"] == "http" and scope["path"] == "/huge":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % HUGE)]})
-        for _ in range(HUGE // 65536):
+        for number in range(HUGE // 65536):
+            TAKEN[0] = number * 65536
             await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
         return
@@ -294,6 +297,20 @@ def test_who_reads_nothing_is_put_out() -> None:
         client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n")
         assert _until(lambda: server.connections == 1)
         assert _until(lambda: server.connections == 0), "it was not put out"
+
+
+def test_who_reads_nothing_makes_nobody_hold_much_for_him(address: tuple[str, int]) -> None:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(address)
+        client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert _until(lambda: TAKEN[0] > 0)
+        taken = -1
+        while taken != TAKEN[0]:  # until nothing moves any more
+            taken = TAKEN[0]
+            time.sleep(0.3)
+        assert taken < 1024 * 1024, "the kernel's buffer would hold four times as much"
 
 
 def test_who_reads_slowly_but_steadily_is_served() -> None:

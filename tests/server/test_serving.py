@@ -86,7 +86,7 @@ def test_tls_is_served(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )
-    with served(tls=[cert, key]) as server:
+    with served(tls=[cert, key], limits={"header_timeout": 1.0}) as server:
         url = server.url()
         assert url.startswith("https://127.0.0.1:")
         port = int(url.rsplit(":", 1)[1])
@@ -94,6 +94,8 @@ def test_tls_is_served(tmp_path: Path) -> None:
             plain.sendall(CLOSE)  # Not TLS: no news for the log.
             while plain.recv(100):
                 pass
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as silent:  # the loop itself gives it 60 s
+            assert silent.recv(1) == b""
         trust = ssl.create_default_context(cafile=cert)
         with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
             with trust.wrap_socket(client, server_hostname="localhost") as secure:

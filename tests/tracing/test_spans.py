@@ -106,6 +106,14 @@ def test_a_collector_that_is_down_delays_neither_answers_nor_the_end(tmp_path: P
             assert proxy.stop() == 0  # within the harness's patience, half of what the SDK would wait
 
 
+@pytest.mark.parametrize("wrong", [("OTEL_PROPAGATORS", "zipzap"), ("OTEL_BSP_MAX_QUEUE_SIZE", "-1")])
+def test_a_variable_that_the_sdk_refuses_is_told_in_a_line(tmp_path: Path, wrong: tuple[str, str]) -> None:
+    environ = dict([("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), wrong])
+    with pytest.raises(AssertionError, match=r"(?s)exit 1.*did not start: OTEL_\*: there can be no traces"):
+        harness.Proxy(tmp_path, environ).start()
+    assert "Traceback" not in (tmp_path / "proxy.log").read_text()
+
+
 def test_without_the_extra_it_serves_and_says_what_is_missing(tmp_path: Path) -> None:
     missing = tmp_path / "without/opentelemetry"
     missing.mkdir(parents=True)
