@@ -15,10 +15,17 @@ import h2.events
 import httpx
 import pytest
 
+from proxy.upstream import connection
 from proxy.upstream.pool import REUSED, Pool
 
 pytestmark = pytest.mark.anyio
 KEPT = 3
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The loop of the standard library, and the one that serves."""
+    return "asyncio", {"use_uvloop": request.param}
 
 
 class Plain(asyncio.Protocol):
@@ -98,7 +105,11 @@ async def listening(
     port = server.sockets[0].getsockname()[1]
     limits = httpx.Limits(keepalive_expiry=60)
     transport = httpx.AsyncHTTPTransport(verify=tls[1] if tls else True, http2=tls is not None, limits=limits)
-    pool = Pool(transport, httpx.URL(f"{'https' if tls else 'http'}://localhost:{port}"), kept=KEPT)
+    pool = Pool(
+        connection.wired(transport, overheard=False),
+        httpx.URL(f"{'https' if tls else 'http'}://localhost:{port}"),
+        kept=KEPT,
+    )
     try:
         yield pool
     finally:

@@ -16,6 +16,7 @@ import httpx
 
 from proxy.model import Headers
 from proxy.upstream.base import Interim
+from proxy.upstream.wire import Backend
 
 _MOST = 16
 """Interim answers of one exchange that are told; a flood of them is nobody's early hint."""
@@ -32,7 +33,7 @@ _listener: ContextVar[Interim | None] = ContextVar("_listener", default=None)
 
 @contextlib.contextmanager
 def listening(interim: Interim | None) -> Iterator[None]:
-    """While this lasts, interim answers to what this task sends are told, where the transport is `overheard`."""
+    """While this lasts, interim answers to what this task sends are told, where the transport is overheard."""
     token = _listener.set(interim)
     try:
         yield
@@ -40,10 +41,11 @@ def listening(interim: Interim | None) -> Iterator[None]:
         _listener.reset(token)
 
 
-def overheard(transport: httpx.AsyncHTTPTransport) -> httpx.AsyncHTTPTransport:
-    """The transport, with interim answers (RFC 9110 section 15.2) no longer unheard: httpcore drops them."""
+def wired(transport: httpx.AsyncHTTPTransport, *, overheard: bool) -> httpx.AsyncHTTPTransport:
+    """The transport over `wire`. `overheard`: with interim answers (RFC 9110 section 15.2) no longer unheard, which
+    httpcore drops."""
     pool: Any = transport._pool
-    pool._network_backend = _Backend(pool._network_backend)
+    pool._network_backend = _Backend(Backend()) if overheard else Backend()
     return transport
 
 

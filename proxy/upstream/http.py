@@ -67,7 +67,7 @@ class HttpUpstream:
                     trust_env=False,
                     proxy=proxy or None,
                 )
-                return Pool(made if http2 else connection.overheard(made), self._origins[host], kept=CONNECTIONS)
+                return Pool(connection.wired(made, overheard=not http2), self._origins[host], kept=CONNECTIONS)
 
             return {host: pool(host) for host in self._origins}
 

@@ -132,6 +132,14 @@ ATTACKS = (
         ),
     ),
     Attack(
+        "markup in a URL (cross-site scripting)",
+        "pages escape what they show and run no script but their own; foreign READMEs get no origin",
+        (
+            "attacks/test_reach.py::test_nothing_of_a_url_becomes_markup_of_a_page",
+            "scenarios/test_downloads.py::test_a_client_that_accepts_json_is_given_an_address_of_this_proxy",
+        ),
+    ),
+    Attack(
         "abuse of ranges",
         "one range, from the whole; a part is never stored as the whole, and costs one fetch",
         (

@@ -42,15 +42,8 @@ _VALUES = {
     "rest*": "1.0.0/what/ever",
 }
 OPERATORS = (
-    "/",
-    "/healthz",
-    "/readyz",
-    "/metrics",
-    "/-/stats",
-    "/-/purge",
-    "/-/nothing",
-    "/index/config.json",
-    "/nothing",
+    *("/", "/history", "/search?q=leaf", "/crates/leaf", "/setup", "/healthz", "/readyz", "/metrics", "/-/stats"),
+    *("/-/purge", "/-/nothing", "/index/config.json", "/nothing"),
 )
 WRONG: dict[str, faults.Fault] = {
     "an answer that is none": faults.Garbage(),

@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
@@ -122,6 +123,29 @@ def test_unpacking_takes_no_more_than_it_is_allowed() -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 * 2**20
     finally:
         tracemalloc.stop()
+
+
+SCRIPT = "<script>alert(1)</script>"
+MARKUP = (SCRIPT, f"\"'>{SCRIPT}", f"</title>{SCRIPT}", "{{7*7}}", "javascript:alert(1)", f"'-alert(1)-'{SCRIPT}")
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_nothing_of_a_url_becomes_markup_of_a_page(text: str, stage: Stage) -> None:
+    said = quote(text, safe="")
+    places = (
+        f"/?{said}",
+        f"/search?q={said}",
+        f"/crates/{said}",
+        f"/setup?{said}",
+        f"/history?mode={said}",
+        f"/{said}",
+    )
+    for path in places:
+        for fields in ({}, {"host": f"127.0.0.1{text}"}, {"user-agent": text, "referer": text, "x-project": text}):
+            _, told, body = stage.got(path, fields)
+            if "html" in dict(told).get("content-type", ""):
+                assert SCRIPT.encode() not in body and b'href="javascript:' not in body
+                assert dict(told)["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
 
 
 @pytest.mark.parametrize(

@@ -103,10 +103,13 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     listening.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_manager_is_told_when_it_serves_and_when_it_stops(tmp_path: Path, manager: Manager, workers: int) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    ["--workers 1", "--workers 2", *(f"--config config/{name}.toml" for name in ("ci", "office", "shield"))],
+)
+def test_the_manager_is_told_when_it_serves_and_when_it_stops(tmp_path: Path, manager: Manager, arguments: str) -> None:
     (start,) = values("ExecStart")
-    command = shlex.split(start.replace("$ARGUMENTS", f"--port 0 --workers {workers}"))
+    command = shlex.split(start.replace("$ARGUMENTS", f"--port 0 {arguments}"))
     assert command[0] == INSTALLED
     with Upstream.running() as upstream:
         environment = {

@@ -1,0 +1,159 @@
+"""The bytes of a connection: in order, bounded, and each wait for as long as it was told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpcore
+import pytest
+
+from proxy.upstream.wire import Backend, Wire
+
+pytestmark = pytest.mark.anyio
+MUCH = b"0123456789abcdef" * 2**20
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The loop of the standard library, and the one that serves."""
+    return "asyncio", {"use_uvloop": request.param}
+
+
+class Other(asyncio.Protocol):
+    """The other end."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+
+@contextlib.asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Wire, Other]]:
+    accepted: asyncio.Queue[Other] = asyncio.Queue()
+
+    def accept() -> Other:
+        other = Other()
+        accepted.put_nowait(other)
+        return other
+
+    server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
+    wire = await Backend().connect_tcp("127.0.0.1", server.sockets[0].getsockname()[1], timeout=5)
+    assert isinstance(wire, Wire)
+    other = await accepted.get()
+    try:
+        yield wire, other
+    finally:
+        await wire.aclose()
+        other.transport.abort()
+        server.close()
+
+
+async def until_readable(wire: Wire) -> None:
+    async with asyncio.timeout(20):
+        while not wire.get_extra_info("is_readable"):
+            await asyncio.sleep(0.001)
+
+
+async def test_all_arrives_in_order_and_then_the_end() -> None:
+    async with connected() as (wire, other):
+        other.transport.write(MUCH)
+        other.transport.write_eof()
+        got = bytearray()
+        while data := await wire.read(65536, timeout=20):
+            got += data
+        assert got == MUCH
+        assert await wire.read(65536, timeout=20) == b""
+
+
+async def test_who_does_not_read_holds_the_other_end_up() -> None:
+    async with connected() as (wire, other):
+        for _ in range(8):
+            other.transport.write(MUCH)
+        async with asyncio.timeout(20):
+            while not wire._received._stopped:
+                await asyncio.sleep(0.001)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert wire._received._size < 2**20
+        got = 0
+        while got < 8 * len(MUCH):
+            got += len(await wire.read(65536, timeout=20))
+
+
+async def test_a_silent_other_end_is_not_waited_for_longer_than_told() -> None:
+    async with connected() as (wire, other):
+        with pytest.raises(httpcore.ReadTimeout):
+            await wire.read(65536, timeout=0.01)
+        other.transport.write(b"late")
+        assert await wire.read(65536, timeout=20) == b"late"
+
+
+async def test_an_other_end_that_does_not_read_is_not_waited_for_longer_than_told() -> None:
+    async with connected() as (wire, other):
+        other.transport.pause_reading()
+        with pytest.raises(httpcore.WriteTimeout):
+            for _ in range(8):
+                await wire.write(MUCH, timeout=0.05)
+        other.transport.resume_reading()
+        await wire.write(b"end", timeout=20)
+
+
+async def test_who_is_cancelled_loses_nothing() -> None:
+    async with connected() as (wire, other):
+        reading = asyncio.ensure_future(wire.read(65536, timeout=20))
+        await asyncio.sleep(0)
+        reading.cancel()
+        other.transport.write(b"for the next")
+        await until_readable(wire)
+        assert await wire.read(65536, timeout=20) == b"for the next"
+
+
+async def test_an_idle_connection_shows_bytes_and_its_end() -> None:
+    for words in (b"nobody asked", b""):
+        async with connected() as (wire, other):
+            assert not wire.get_extra_info("is_readable")
+            if words:
+                other.transport.write(words)
+            else:
+                other.transport.close()
+            await until_readable(wire)
+
+
+async def test_after_a_reset_reads_and_writes_say_so() -> None:
+    async with connected() as (wire, other):
+        other.transport.abort()
+        await until_readable(wire)
+        with contextlib.suppress(httpcore.ReadError):
+            assert await wire.read(65536, timeout=20) == b""
+        async with asyncio.timeout(20):
+            with pytest.raises(httpcore.WriteError):
+                while True:
+                    await wire.write(b"x", timeout=20)
+                    await asyncio.sleep(0.001)
+
+
+async def test_closed_is_closed_at_once_for_the_other_end_too() -> None:
+    async with connected() as (wire, other):
+        await wire.write(b"farewell", timeout=20)
+        await wire.aclose()
+        async with asyncio.timeout(20):
+            await other.lost.wait()
+        assert other.heard == b"farewell"
+
+
+async def test_nobody_there_is_a_connect_error() -> None:
+    with pytest.raises(httpcore.ConnectError):
+        await Backend().connect_tcp("127.0.0.1", 1, timeout=5)
