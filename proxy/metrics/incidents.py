@@ -95,9 +95,19 @@ def heard(observe: Observer, incidents: Incidents) -> Observer:
 def unpacked(row: bytes) -> list[Incident]:
     """Those of a row, the last first; none for one that was not written here."""
     try:
-        return [Incident(**each) for each in orjson.loads(row)] if row else []
+        found = [Incident(**each) for each in orjson.loads(row)] if row else []
     except (ValueError, TypeError):
         return []
+    return found if all(map(_sound, found)) else []
+
+
+def _sound(incident: Incident) -> bool:
+    texts = (incident.where, incident.kind, incident.detail)
+    return (
+        all(type(text) is str for text in texts)
+        and all(type(number) is int and 0 <= number < 2**62 for number in (incident.status, incident.count))
+        and all(type(number) in (int, float) and 0 <= number < 1e15 for number in (incident.first, incident.last))
+    )
 
 
 def added(row: bytes, more: list[Incident], now: float) -> bytes:

@@ -48,11 +48,15 @@ DAYS = Family("days", 1800, 2 * 48, 64, "served")
 CRATES = Family("crates", 3 * 3600, 9, 500, REQUESTS)
 
 
+_MOST = 2**62  # what is written has 64 bits, and grows
+
+
 def unpacked(row: bytes) -> Sums:
     """The sums of a row; none for one that was not written here."""
     try:
         found = orjson.loads(row) if row else {}
-        return {str(name): {str(field): int(value) for field, value in sums.items()} for name, sums in found.items()}
+        sums = {str(name): {str(field): int(value) for field, value in each.items()} for name, each in found.items()}
+        return sums if all(abs(value) < _MOST for each in sums.values() for value in each.values()) else {}
     except (ValueError, TypeError, AttributeError):
         return {}
 
