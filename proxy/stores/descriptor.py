@@ -14,8 +14,8 @@ from proxy.stores.threads import Threads
 _AT_ONCE = 256 * 1024
 # Linux only; elsewhere each read goes to a thread.
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
-# The page cache is asked for a byte of each so many: what is read, and what is dropped, is dropped in runs of pages.
-_STRIDE = 256 * 1024
+# The page cache is asked for a byte of each so many: files come there from their beginning on, and go so.
+_STRIDE = 1024 * 1024
 
 
 class Descriptor:

@@ -69,16 +69,20 @@ def filled(directory: Path, entries: int, tarballs: int) -> None:
         database.close()
     files = Files(directory / "tarballs", 0)
     ledger = Ledger(files.directory / "ledger", print, files.remove)
-    for number in range(tarballs):
-        sha256, content = tarball(number)
-        record = Record(Crate(name(number), VERSION), len(content), now)
-        ledger.add(sha256, record, now, partial(_write, files.path(sha256), content))
+    numbers = iter(range(tarballs))
+    while some := list(islice(numbers, _BATCH)):
+        ledger._transact(partial(_published, files, ledger, some, now))
     ledger.close()
 
 
+def _published(files: Files, ledger: Ledger, numbers: list[int], now: float, cache: Any) -> None:
+    for number in numbers:
+        sha256, content = tarball(number)
+        record = Record(Crate(name(number), VERSION), len(content), now)
+        ledger._added(cache, sha256, record, now, partial(_write, files.path(sha256), content))
+
+
 def _put(batch: list[tuple[Read, Entry]], cache: Any) -> None:
-    # In this process alone: at each value it would ask how large the database is.
-    cache.reset("cull_limit", 0, update=False)
     with cache.transact():
         for read, value in batch:
             cache.set(read.key, envelope.framed(read.key, codec.encoded(value)), tag=read.tag)

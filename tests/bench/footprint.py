@@ -25,8 +25,8 @@ _MIB = 2**20
 _PACE = 100 * 1024
 _READ_FOR = 4.0
 _WINDOW = 64 * 1024
-# As many for each of two workers as one has elsewhere: a loop that finds little ready at a time does little at a
-# time, and with half the connections one worker alone would pay more for each request, too.
+# A loop that finds little ready at a time does little at a time: with half the connections one worker alone pays more
+# for each request, too. Hence both comparisons, with as many connections in all and with as many for each worker.
 _CONNECTIONS = 64
 
 
@@ -94,3 +94,8 @@ def _workers(opened: Stage, rounds: int, seconds: float, told: Told) -> Iterator
         one, two = (middle(found[server]).micros for server in (OURS, TWO))
         title = f"{BY_NAME[case].title}: CPU a request with two workers ({two:,.0f} us) to one ({one:,.0f} us)"
         yield Figure(name, title, saving(found, OURS, TWO), "times")
+        half = replace(BY_NAME[case].among(OURS), connections=_CONNECTIONS // 2)
+        alone = measuring.measured(half, opened, rounds, seconds, told)
+        paired = {OURS: alone[OURS], TWO: found[TWO]}
+        title = f"the same, with one that has half the connections ({middle(alone[OURS]).micros:,.0f} us)"
+        yield Figure(f"{name}-each", title, saving(paired, OURS, TWO), "times")

@@ -43,6 +43,7 @@ async def _measured(directory: Path, size: int) -> list[Figure]:
     stores = [index, json]
     everything = Selection()
     counted = {
+        "reconcile": ("looking for what a crash has left behind the start", _each([_reconciled(blobs, stores)])),
         "count": ("counting all answers", _each(store.count(everything) for store in stores)),
         "volume": ("measuring what is on the disk", _each([blobs.volume(), index.volume(), json.volume()])),
         "purge": ("purging one crate", _each(store.purge(Selection(crate=filling.name(0))) for store in stores)),
@@ -63,6 +64,13 @@ async def _measured(directory: Path, size: int) -> list[Figure]:
     for store in stores:
         await store.aclose()
     return figures
+
+
+async def _reconciled(blobs: DiskBlobs, stores: list[DiskStore]) -> int:
+    await blobs.reconcile()
+    for store in stores:
+        await store.sweep()
+    return 0
 
 
 async def _each(work: Iterable[Awaitable[int]]) -> int:

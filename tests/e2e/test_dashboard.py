@@ -207,7 +207,7 @@ def test_what_is_copied_from_the_set_up_page_is_what_cargo_takes(
         somebody.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
         page = somebody.at("/setup")
         copied = {}
-        for name in ("cargo", "once"):
+        for name in ("cargo", "once", "environment"):
             button = page.locator(f"#{name} button")
             button.click()
             expect(button).to_have_text("Copied")
@@ -223,10 +223,9 @@ def test_what_is_copied_from_the_set_up_page_is_what_cargo_takes(
         "HOME": str(tmp_path),
         "https_proxy": "http://127.0.0.1:1",
     }
-    done = subprocess.run(
-        [newest.cargo, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
+    for command in ([str(newest.cargo), *arguments], ["sh", "-euc", copied["environment"]]):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob(".cargo/registry/cache/*/leaf-1.1.0.crate"))
 
 

@@ -35,8 +35,10 @@ _ASKED_ANEW = (b"cache-control", b"no-cache")
 
 SPANS = ("hours", "days", "month")
 """Of the history: six hours, two days, a month."""
-GATHERED_FOR = 1.0
-"""Seconds for which figures are good: however many look, they are gathered once."""
+GATHERED_FOR, LONGEST = 1.0, 10.0
+"""Seconds for which figures are good, at least and at most: however many look, they are gathered once."""
+SHARE = 20
+"""And for so many times as long as it took to gather them, so that who looks never takes much from who builds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +88,22 @@ class Source:
         self._standing = standing
         self._clock = clock
         self._task: asyncio.Task[Gathered] | None = None
-        self._gathered_at = 0.0
+        self._good_until = 0.0
 
     async def gathered(self) -> Gathered:
-        now = time.monotonic()
-        if self._task is None or (self._task.done() and now - self._gathered_at > GATHERED_FOR):
-            self._gathered_at = now
+        if self._task is None or (self._task.done() and time.monotonic() > self._good_until):
             self._task = asyncio.create_task(self._gather())
         return await asyncio.shield(self._task)
 
     async def _gather(self) -> Gathered:
+        begun = time.monotonic()
+        try:
+            return await self._asked()
+        finally:
+            ended = time.monotonic()
+            self._good_until = ended + min(LONGEST, max(GATHERED_FOR, SHARE * (ended - begun)))
+
+    async def _asked(self) -> Gathered:
         stats, values, record, standing, failing, *healths = await asyncio.gather(
             self._telling.stats(),
             self._telling.values(),
