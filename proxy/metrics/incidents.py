@@ -55,6 +55,16 @@ class Incidents:
         """A component is in trouble."""
         self._note(where, "", 0, detail)
 
+    def noted(self) -> list[Incident]:
+        with self._lock:
+            return list(self._found.values())
+
+    def give_back(self, taken: list[Incident]) -> None:
+        """What was taken could not be written down."""
+        with self._lock:
+            for each in taken:
+                self._keep(each)
+
     def take(self) -> list[Incident]:
         with self._lock:
             found, self._found = self._found, {}
@@ -64,8 +74,11 @@ class Incidents:
         now = self._clock()
         new = Incident(where, kind, status, secrets.text(detail)[:LONGEST], now, now)
         with self._lock:
-            if new.alike in self._found or len(self._found) < KEPT:
-                self._found[new.alike] = _joined(self._found.get(new.alike), new)
+            self._keep(new)
+
+    def _keep(self, new: Incident) -> None:
+        if new.alike in self._found or len(self._found) < KEPT:
+            self._found[new.alike] = _joined(self._found.get(new.alike), new)
 
 
 def heard(observe: Observer, incidents: Incidents) -> Observer:

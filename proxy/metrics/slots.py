@@ -58,13 +58,18 @@ def unpacked(row: bytes) -> Sums:
 
 
 def added(row: bytes, more: Sums, family: Family) -> bytes:
-    """The row with more in it. Where that are too many names, the smallest are forgotten."""
+    """The row with more in it."""
     there = unpacked(row)
     add(there, more)
-    if len(there) > family.names:
-        largest = sorted(there, key=lambda name: -there[name].get(family.by, 0))
-        there = {name: there[name] for name in largest[: family.names]}
-    return orjson.dumps(there)
+    return orjson.dumps(bounded(there, family))
+
+
+def bounded(sums: Sums, family: Family) -> Sums:
+    """As many names as a row of the family may hold: the smallest are forgotten."""
+    if len(sums) <= family.names:
+        return sums
+    largest = sorted(sums, key=lambda name: -sums[name].get(family.by, 0))
+    return {name: sums[name] for name in largest[: family.names]}
 
 
 def add(there: Sums, more: Mapping[str, Mapping[str, int]]) -> None:
