@@ -96,15 +96,46 @@ async def certified(directory: Path) -> AsyncIterator[tuple[ssl.SSLContext, ssl.
     yield server, ssl.create_default_context(cafile=cert)
 
 
+async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def tunnelling() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A proxy that knows CONNECT, and what it was asked for."""
+    asked: list[bytes] = []
+    passing: set[asyncio.Future[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0])
+        port = int(asked[-1].split()[1].rpartition(b":")[2])
+        far = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Established\r\n\r\n")
+        passing.add(asyncio.ensure_future(passed_on(reader, far[1])))
+        passing.add(asyncio.ensure_future(passed_on(far[0], writer)))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    server.close()
+    await asyncio.wait(passing, timeout=20)
+
+
 @contextlib.asynccontextmanager
 async def listening(
-    made: Callable[[], asyncio.Protocol], tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
+    made: Callable[[], asyncio.Protocol],
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    proxy: str | None = None,
 ) -> AsyncIterator[Pool]:
     """A pool before a server of such connections."""
     server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0, ssl=tls and tls[0])
     port = server.sockets[0].getsockname()[1]
     limits = httpx.Limits(keepalive_expiry=60)
-    transport = httpx.AsyncHTTPTransport(verify=tls[1] if tls else True, http2=tls is not None, limits=limits)
+    transport = httpx.AsyncHTTPTransport(
+        verify=tls[1] if tls else True, http2=tls is not None, limits=limits, proxy=proxy
+    )
     pool = Pool(
         connection.wired(transport, overheard=False),
         httpx.URL(f"{'https' if tls else 'http'}://localhost:{port}"),
@@ -242,3 +273,19 @@ async def test_a_host_that_cannot_be_reached_leaves_nothing_behind() -> None:
         assert not nowhere._open
         await nowhere.aclose()
         assert await said(pool) == (b"ok", False)
+
+
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+async def test_all_of_this_holds_behind_a_proxy(protocol: str, tmp_path: Path) -> None:
+    taken, may = list[int](), asyncio.Event()
+    may.set()
+    async with certified(tmp_path) as (server, client), tunnelling() as (proxy, asked):
+        server.set_alpn_protocols([protocol])
+
+        def made() -> asyncio.Protocol:
+            return Multiplexed(taken, may, 100) if protocol == "h2" else Plain(taken, may)
+
+        async with listening(made, (server, client), proxy) as pool:
+            assert [await said(pool) for _ in range(3)] == [(b"ok", reused) for reused in (False, True, True)]
+    assert taken == [3]
+    assert len(asked) == 1 and asked[0].startswith(b"CONNECT localhost:")

@@ -141,7 +141,7 @@ class Catalogue:
         # Some have thousands of lines: in a thread, others have a turn meanwhile.
         releases = await asyncio.to_thread(lambda: list(sparse.releases(entry.body))) if entry is not None else []
         places = await self._json.tagged(crate, ANSWERS + 1)
-        told = [await self._answer(place, overrides, now) for place in places[:ANSWERS]]
+        told = await asyncio.gather(*(self._answer(place, overrides, now) for place in places[:ANSWERS]))
         answers = [kept for kept in told if kept is not None]
         spelt = next((each.name for each in releases), next((each.crate.name for each in files), name))
         return Shown(spelt, index, _versions(releases, files), answers, len(places) > ANSWERS)

@@ -199,6 +199,13 @@ def _decoded(value: bytes) -> Position:
     """The position of `_encoded`; for anything else, as of another release, that of somebody who begins."""
     try:
         fields = json.loads(value)
-        return replace(Position(**fields), seen=tuple(fields["seen"]), looked_at=float(fields["looked_at"]))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return Position(
+            float(fields["looked_at"]),
+            tuple(map(str, fields["seen"])),
+            str(fields["etag"]),
+            str(fields["modified"]),
+            int(fields["failures"]),
+            str(fields["trouble"]),
+        )
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return Position()

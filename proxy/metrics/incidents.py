@@ -55,6 +55,16 @@ class Incidents:
         """A component is in trouble."""
         self._note(where, "", 0, detail)
 
+    def noted(self) -> list[Incident]:
+        with self._lock:
+            return list(self._found.values())
+
+    def give_back(self, taken: list[Incident]) -> None:
+        """What was taken could not be written down."""
+        with self._lock:
+            for each in taken:
+                self._keep(each)
+
     def take(self) -> list[Incident]:
         with self._lock:
             found, self._found = self._found, {}
@@ -64,8 +74,11 @@ class Incidents:
         now = self._clock()
         new = Incident(where, kind, status, secrets.text(detail)[:LONGEST], now, now)
         with self._lock:
-            if new.alike in self._found or len(self._found) < KEPT:
-                self._found[new.alike] = _joined(self._found.get(new.alike), new)
+            self._keep(new)
+
+    def _keep(self, new: Incident) -> None:
+        if new.alike in self._found or len(self._found) < KEPT:
+            self._found[new.alike] = _joined(self._found.get(new.alike), new)
 
 
 def heard(observe: Observer, incidents: Incidents) -> Observer:
@@ -82,9 +95,19 @@ def heard(observe: Observer, incidents: Incidents) -> Observer:
 def unpacked(row: bytes) -> list[Incident]:
     """Those of a row, the last first; none for one that was not written here."""
     try:
-        return [Incident(**each) for each in orjson.loads(row)] if row else []
+        found = [Incident(**each) for each in orjson.loads(row)] if row else []
     except (ValueError, TypeError):
         return []
+    return found if all(map(_sound, found)) else []
+
+
+def _sound(incident: Incident) -> bool:
+    texts = (incident.where, incident.kind, incident.detail)
+    return (
+        all(type(text) is str for text in texts)
+        and all(type(number) is int and 0 <= number < 2**62 for number in (incident.status, incident.count))
+        and all(type(number) in (int, float) and 0 <= number < 1e15 for number in (incident.first, incident.last))
+    )
 
 
 def added(row: bytes, more: list[Incident], now: float) -> bytes:

@@ -88,6 +88,8 @@ class Lately:
             for row, more in sums.items():
                 if row.number >= oldest[row.family]:
                     slots.add(self._sums[row], more)
+                    self._sums[row] = slots.bounded(self._sums[row], families[row.family])
+            self._incidents.give_back(troubles)
 
     async def read(self) -> Record:
         """All of it, of every process, but what others have not written yet: some seconds."""
@@ -101,7 +103,12 @@ class Lately:
         for _, sums in slots.line(found.get(CRATES.name, {}), CRATES, now):
             slots.add(crates, sums)
         minutes, hours, days = (list(slots.line(found.get(each.name, {}), each, now)) for each in _OVER_TIME)
-        return Record(minutes, hours, days, crates, incidents.unpacked(rows.get(_INCIDENTS, b"")))
+        return Record(minutes, hours, days, crates, self._troubles(rows.get(_INCIDENTS, b""), now))
+
+    def _troubles(self, row: bytes, now: float) -> list[Incident]:
+        """Those that are written, and those of this process that cannot be: of a disk that fails, too, people must
+        hear."""
+        return incidents.unpacked(incidents.added(row, self._incidents.noted(), now))
 
 
 def _by_endpoint(savings: Mapping[Item, int]) -> Sums:

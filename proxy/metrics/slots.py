@@ -48,23 +48,32 @@ DAYS = Family("days", 1800, 2 * 48, 64, "served")
 CRATES = Family("crates", 3 * 3600, 9, 500, REQUESTS)
 
 
+_MOST = 2**62  # what is written has 64 bits, and grows
+
+
 def unpacked(row: bytes) -> Sums:
     """The sums of a row; none for one that was not written here."""
     try:
         found = orjson.loads(row) if row else {}
-        return {str(name): {str(field): int(value) for field, value in sums.items()} for name, sums in found.items()}
+        sums = {str(name): {str(field): int(value) for field, value in each.items()} for name, each in found.items()}
+        return sums if all(abs(value) < _MOST for each in sums.values() for value in each.values()) else {}
     except (ValueError, TypeError, AttributeError):
         return {}
 
 
 def added(row: bytes, more: Sums, family: Family) -> bytes:
-    """The row with more in it. Where that are too many names, the smallest are forgotten."""
+    """The row with more in it."""
     there = unpacked(row)
     add(there, more)
-    if len(there) > family.names:
-        largest = sorted(there, key=lambda name: -there[name].get(family.by, 0))
-        there = {name: there[name] for name in largest[: family.names]}
-    return orjson.dumps(there)
+    return orjson.dumps(bounded(there, family))
+
+
+def bounded(sums: Sums, family: Family) -> Sums:
+    """As many names as a row of the family may hold: the smallest are forgotten."""
+    if len(sums) <= family.names:
+        return sums
+    largest = sorted(sums, key=lambda name: -sums[name].get(family.by, 0))
+    return {name: sums[name] for name in largest[: family.names]}
 
 
 def add(there: Sums, more: Mapping[str, Mapping[str, int]]) -> None:

@@ -9,9 +9,10 @@ from proxy.rules import names, paths, sparse
 from proxy.rules.endpoints import BY_NAME, TABLE, Endpoint, Kind
 
 _READS = frozenset(("GET", "HEAD"))
-PASSED = frozenset(("DELETE", "OPTIONS", "PATCH", "POST", "PUT"))
+PASSED = frozenset(("DELETE", "M-SEARCH", "OPTIONS", "PATCH", "POST", "PUT"))
 """Methods that go through to the API. Not TRACE, which would show a token to whoever made a browser send it, nor what
-means something to a cache on the way, such as PURGE."""
+means something to a cache on the way, such as PURGE. M-SEARCH stands for those that a cache knows nothing of: the
+public suite of caches asks with it whether they are taken for a change."""
 # The rows that are read, by what their paths begin with and by how many slashes are in them, None for any number: of
 # thirty rows two or three have to be tried.
 _READ = tuple(

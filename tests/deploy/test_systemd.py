@@ -86,7 +86,7 @@ class Manager:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(20)
+        self._socket.settimeout(45)  # of a machine that is busy with other tests
         self._socket.bind(str(path))
 
     def hears(self) -> list[str]:

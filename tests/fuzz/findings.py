@@ -29,6 +29,11 @@ FINDINGS: dict[str, list[bytes]] = {
         # A whole number that no float holds.
         b'index/le/af/leaf\n{"sha256": "%b", "responded_at": %b}\n' % (b"0" * 64, b"9" * 400),
     ],
+    "row": [
+        b'{"leaf":{"requests":184467440737095516161}}',
+        b'{"looked_at":1,"seen":[],"etag":"","modified":"","failures":"x","trouble":""}',
+        b'[{"where":1,"kind":"","status":"5","detail":"","first":"1","last":2.0,"count":1}]',
+    ],
     "stored": [
         _entry(content_type=b"application/json\x7f"),
         _entry(content_type=b"a\\r\\nset-cookie: a"),

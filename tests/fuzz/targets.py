@@ -22,11 +22,14 @@ from pathlib import Path
 import httpx
 
 from proxy import settings, wiring
+from proxy.engine import feed
 from proxy.errors import Faulty, Refused
-from proxy.model import Coded, Entry, Selection, Terms, Witness
+from proxy.fleet import messages
+from proxy.metrics import incidents, slots
+from proxy.model import Coded, Crate, Entry, Invalidation, Selection, Terms, Witness
 from proxy.rules import archive, bodies, codings, keys, lockfile, names, paths, publish, routes, rss, sparse, tar
 from proxy.rules.endpoints import TIMED, Kind, Policy
-from proxy.stores import codec, envelope, zstandard
+from proxy.stores import codec, envelope, ledger, zstandard
 from proxy.stores.disk import DiskStore
 from tests import archives, virtual_time
 from tests.fuzz import whole
@@ -560,10 +563,37 @@ def _targets() -> Sequence[bytes]:
     return [one + b" " + other for one in (*made, *more) for other in (one, more[0], b"/api/v1/crates/%6ceaf")]
 
 
+def _row(data: bytes) -> None:
+    """What this proxy writes down for itself, and what members of a fleet tell each other: read back from strangers."""
+    more = {"leaf": {"requests": 1, "served": 5}}
+    slots.unpacked(slots.added(data, more, slots.CRATES))
+    incident = incidents.Incident("crate", "Faulty", 502, "it failed", 1.0, 2.0)
+    for each in incidents.unpacked(incidents.added(data, [incident], 3.0)):
+        f"{each.where} {each.detail} {each.first + each.last:.0f} {each.count:d}"
+    feed._decoded(data).pause + feed._decoded(data).looked_at
+    record = ledger._unpacked(data)
+    f"{record and (record.crate, record.size + 1, record.stored + 1.0)}"
+    message = messages.understood(data)
+    messages.invalidation(message)
+    json.dumps(message)
+
+
+def _rows() -> Sequence[bytes]:
+    change = Invalidation(Selection(crate="leaf"), soft=True, at=5.0)
+    return [
+        slots.added(b"", {"leaf": {"requests": 1}}, slots.CRATES),
+        incidents.added(b"", [incidents.Incident("crate", "Faulty", 502, "it failed", 1.0, 2.0)], 3.0),
+        feed._encoded(feed.Position(5.0, ("leaf 1.0.0 today",), '"a"', "today", 1, "it failed")),
+        ledger._packed(ledger.Record(Crate("leaf", "1.0.0"), 5, 5.0)),
+        messages.line("invalidation", **messages.of_invalidation(change)),
+    ]
+
+
 TARGETS = {
     "request": Target("what a client sends on a connection, through the whole proxy", _connection, _requests),
     "upstream": Target("what upstream answers, through the whole proxy", _upstream, _answers),
     "stored": Target("an entry in a store (a row, an index file, a value of Redis), served", _stored, _entries),
+    "row": Target("what it writes down for itself, and messages of a fleet", _plain(_row), _rows),
     "frame": Target("the frame around what is stored", _plain(_frame), _frames),
     "database": Target("the file of an embedded store", _database, _databases),
     "target": Target("paths and queries: one key, one meaning", _plain(_target), _targets),

@@ -84,14 +84,26 @@ async def test_what_could_not_be_written_is_written_with_the_next(tmp_path: Path
     worker = Worker(tmp_path, now)
     worker.lately.note(hits(1))
     worker.lately.asked("serde", 1, 1)
+    worker.lately.failed("index", "Late", 504, "it was late")
     await worker.book.aclose()  # a closed book is one that fails
-    await worker.lately.write()
+    assert [each.where for each in (await worker.lately.read()).incidents] == ["index"]
     worker.book = worker.lately._book = RecentBook.opened(tmp_path, lambda what, happened: None)
     worker.lately.note(hits(1))
     record = await worker.lately.read()
     assert record.minutes[-1][1] == {"index": {"hit": 2, "served": 20}}
     assert record.crates == {"serde": {"requests": 1, "bytes": 1}}
+    assert [(each.where, each.count) for each in record.incidents] == [("index", 1)]
     await worker.book.aclose()
+
+
+async def test_while_nothing_can_be_written_what_waits_is_bounded(tmp_path: Path) -> None:
+    worker = Worker(tmp_path, [NOW])
+    await worker.book.aclose()
+    for turn in range(3):
+        for number in range(NAMES):
+            worker.lately.asked(f"crate-{turn}-{number}", 1, 1)
+        await worker.lately.write()
+    assert {len(sums) for sums in worker.lately._sums.values()} == {CRATES.names}
 
 
 async def test_nothing_is_written_where_nothing_was_done(tmp_path: Path) -> None:

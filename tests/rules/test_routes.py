@@ -111,6 +111,7 @@ MATCHES: dict[tuple[str, str], tuple[str, str] | int] = {
     ("DELETE", "/files/crates/serde/serde-1.0.0.crate"): 405,
     ("OPTIONS", "/files/nonsense"): 405,
     ("TRACE", "/api/v1/me"): 405,
+    ("PROPFIND", "/api/v1/me"): 405,
     ("PURGE", "/api/v1/crates/serde"): 405,
     ("PURGE", "/"): 405,
     ("POST", "/"): 404,

@@ -59,12 +59,9 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A crate that was asked for; `part`: as a share of the most."""
-
     crate: str
     requests: int
     bytes: int
-    part: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +173,8 @@ def top(record: Record) -> list[Asked]:
     for spellings in spelt.values():
         usual = max(spellings, key=lambda name: spellings[name].get(slots.REQUESTS, 0))
         total = _total([spellings])
-        rows.append((usual, total.get(slots.REQUESTS, 0), total.get(slots.BYTES, 0)))
-    rows.sort(key=lambda row: (-row[1], row[0]))
-    return [Asked(name, requests, size, requests / max(1, rows[0][1])) for name, requests, size in rows[:TOP]]
+        rows.append(Asked(usual, total.get(slots.REQUESTS, 0), total.get(slots.BYTES, 0)))
+    return sorted(rows, key=lambda row: (-row.requests, row.crate))[:TOP]
 
 
 def troubles(record: Record) -> list[Trouble]:

@@ -30,6 +30,7 @@ from proxy.web.messages import Client, Receive, Scope, Send
 from proxy.web.request import REQUEST, Request
 
 _JSON: Headers = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"), *rendering.SAFE)
+_NO_FILE: Headers = ((b"content-type", b"text/plain"), (b"cache-control", b"no-store"), *rendering.SAFE)
 _FOR_EVER = (b"cache-control", b"public, max-age=31536000, immutable")
 _ASKED_ANEW = (b"cache-control", b"no-cache")
 
@@ -203,7 +204,8 @@ class Search(Page):
 
     async def shown(self, request: Request, parameters: dict[str, str], base: str) -> bytes:
         given = dict(request.query)
-        part, after = given.get("q", "").strip(), given.get("after", "")
+        part = given.get("q", "").encode("latin-1").decode("utf-8", "replace").strip()
+        after = given.get("after", "")
         if len(part) > 64 or (after and not names.is_part(after)):
             part, after, found = part[:64], "", []
         else:
@@ -243,16 +245,15 @@ class Assets:
         client, request = Client(scope, receive, send), scope[REQUEST]
         found = rendering.assets().get(scope["path_params"]["name"])
         if found is None:
-            await client.whole(404, rendering.PAGE, b"there is no such file\n")
+            await client.whole(404, _NO_FILE, b"there is no such file\n")
             return
-        content, fields = found
-        tag = dict(fields)[b"etag"]
-        same = dict(request.query).get("v", "") == tag.decode().strip('"')
-        fields = (*fields, _FOR_EVER if same else _ASKED_ANEW)
+        lasting = _FOR_EVER if dict(request.query).get("v") == found.version else _ASKED_ANEW
+        tag = b'"%b"' % found.version.encode()
+        fields = ((b"content-type", found.kind), (b"etag", tag), lasting, *rendering.SAFE)
         if request.get(b"if-none-match") == tag:
             await client.whole(304, fields, b"")
         else:
-            await client.whole(200, fields, content)
+            await client.whole(200, fields, found.content)
 
 
 def routes(mode: Mode, source: Source, catalogue: Catalogue, clock: Callable[[], float]) -> list[BaseRoute]:

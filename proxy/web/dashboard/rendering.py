@@ -6,6 +6,7 @@ No script or style stands in a page, none comes from another host, and whatever 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,22 @@ def page(template: str, **values: Any) -> bytes:
     return _environment().get_template(template).render(**values).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A file that pages name. `version`: what tells its content from every other."""
+
+    content: bytes
+    kind: bytes
+    version: str
+
+
 @cache
-def assets() -> dict[str, tuple[bytes, Headers]]:
-    """By name: the content of each file that pages name, and its fields but the one about caches."""
+def assets() -> dict[str, Asset]:
+    """By name."""
     found = {}
     for file in sorted((_HERE / "assets").iterdir()):
         content = file.read_bytes()
-        tag = f'"{_version(content)}"'.encode()
-        found[file.name] = content, ((b"content-type", _TYPES[file.suffix]), (b"etag", tag), *SAFE)
+        found[file.name] = Asset(content, _TYPES[file.suffix], hashlib.sha256(content).hexdigest()[:16])
     return found
 
 
@@ -78,8 +87,4 @@ def _environment() -> Environment:
 
 def _address(name: str) -> str:
     """Of an asset, with what its content is: it may be kept for ever."""
-    return f"/assets/{name}?v={_version(assets()[name][0])}"
-
-
-def _version(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+    return f"/assets/{name}?v={assets()[name].version}"

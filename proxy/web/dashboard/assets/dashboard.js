@@ -75,6 +75,7 @@
 
     const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
     const percent = (value) => value == null ? "–" : `${(value * 100).toFixed(value === 1 || value === 0 ? 0 : 1)} %`;
+    const requests = (count) => `${count.toLocaleString("en")} request${count === 1 ? "" : "s"}`;
     const width = () => plot.clientWidth;
 
     const options = () => {
@@ -93,7 +94,7 @@
         hooks: { draw: [(u) => setTimeout(latest, 0, u)], setCursor: [(u) => setTimeout(latest, 0, u)] },
         legend: { live: true },
         series: [
-          { label: "", value: (u, at) => at == null ? "" : clock(at, true) },
+          { label: "", value: (u, at, place, index) => at == null ? "" : `${clock(at, true)}, ${requests(data.requests[index])}` },
           ...data.series.map((series, place) => ({
             label: series.name,
             stroke: color(`--s${place}`),
