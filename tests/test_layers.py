@@ -20,6 +20,7 @@ TREES = {module: ast.parse(source) for module, source in SOURCES.items()}
 HEIGHTS = {
     "proxy": 0,
     "proxy.errors": 0,
+    "proxy.lasting": 0,
     "proxy.model": 0,
     "proxy.rules": 1,
     "proxy.stores": 2,
@@ -52,6 +53,7 @@ SEES = {
     "proxy.rules": ("proxy.errors", "proxy.model"),
     "proxy.engine": (
         "proxy.errors",
+        "proxy.lasting",
         "proxy.model",
         "proxy.rules",
         "proxy.stores.base",

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from proxy.lasting import lasting
 from proxy.model import Host
 from proxy.rules.keys import Read
 
@@ -65,7 +66,7 @@ class Deferred:
         self._something.set()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(lasting("what was put off", self._run))
 
     async def aclose(self) -> None:
         if self._task is not None:

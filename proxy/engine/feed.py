@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from proxy.engine.purging import Purging
 from proxy.errors import Error, Faulty, Late
 from proxy.fleet.base import Fleet
+from proxy.lasting import lasting
 from proxy.model import Head, Headers, Health, Host, Selection, State
 from proxy.rules import codings, rss
 from proxy.stores.base import Observer, Store
@@ -82,7 +83,7 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._follow())
+        self._task = asyncio.create_task(lasting("the feed of new versions", self._follow))
 
     async def aclose(self) -> None:
         """The lease is given back when this returns."""

@@ -101,8 +101,10 @@ class File:
                         name = understood.get("name")  # earlier releases gave none
                         spent[name if isinstance(name, str) else f"line {number} {at}"] = at - now
                     case {"held": str(host), "until": float() | int() as until, "why": str(why), "words": str(words)}:
-                        # A clock that went backwards makes no hold longer.
-                        holds[Host(host)] = Hold(min(until - now, LONGEST), Why(why), words)
+                        # A clock that went backwards makes no hold longer; earlier releases gave no length.
+                        length = understood.get("seconds")
+                        most = float(length) if isinstance(length, float | int) else LONGEST
+                        holds[Host(host)] = Hold(min(until - now, most), Why(why), words)
         in_order = sorted(spent.items(), key=lambda each: each[1])
         return Record(tuple(in_order), {host: hold for host, hold in holds.items() if hold.seconds > 0})
 
@@ -138,7 +140,8 @@ class File:
         return orjson.dumps({"spent": self._clock() + at, "name": name}) + b"\n"
 
     def _held(self, host: Host, hold: Hold) -> bytes:
-        fields = {"held": host, "until": self._clock() + hold.seconds, "why": hold.why, "words": hold.words}
+        until = self._clock() + hold.seconds
+        fields = {"held": host, "until": until, "seconds": hold.seconds, "why": hold.why, "words": hold.words}
         return orjson.dumps(fields) + b"\n"
 
     def _write(self, lines: Iterable[bytes]) -> None:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from proxy.lasting import lasting
 from proxy.metrics import savings
 from proxy.metrics.counting import Counters
 from proxy.metrics.lately import Lately, Record
@@ -60,7 +61,7 @@ class Booking:
         self._lately = lately
         self._unwritten: defaultdict[Sum, int] = defaultdict(int)
         self._writing = asyncio.Lock()
-        self._task = asyncio.create_task(self._stay())
+        self._task = asyncio.create_task(lasting("the book of what was counted", self._stay))
 
     async def totals(self) -> tuple[dict[Series, float], dict[Series, float]]:
         """The counts of all processes, dead ones too, and the levels of those that are there."""

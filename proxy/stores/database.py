@@ -75,7 +75,7 @@ class Database:
 
     def attempt(self, do: Callable[[Any], T]) -> T:
         """`do(cache)`, leaving nothing half done where it raises. A damaged database is replaced, then raised."""
-        cache = self._cache
+        cache = self._current()
         try:
             with cache.disk.cleaning():
                 return do(cache)
@@ -94,6 +94,23 @@ class Database:
     def close(self) -> None:
         """Close this thread's connection."""
         self._cache.close()
+
+    def _current(self) -> Any:
+        """The database that lies there now. Where another process has put an empty one in the place of a damaged one,
+        this one may still read what it has open, and would write where nobody else looks."""
+        if self._there() not in (self._inode, 0):
+            with self._replacing, contextlib.suppress(*FAULTS), _locked(self._directory):
+                if self._there() not in (self._inode, 0):
+                    before, (self._cache, self._inode) = self._cache, self._opened()
+                    before.close()
+        return self._cache
+
+    def _there(self) -> int:
+        """The inode of the database; 0 where there is none, which an attempt will find out."""
+        try:
+            return os.stat(self._home / "cache.db").st_ino
+        except OSError:
+            return 0
 
     def _opened(self) -> tuple[Any, int]:
         try:

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 
 from proxy import logs, wiring
 from proxy.errors import Error, Refused
+from proxy.lasting import lasting
 from proxy.model import Health
 from proxy.rules import secrets, verdicts
 from proxy.rules.clients import Networks
@@ -120,12 +121,17 @@ class App:
         ):
             self._proxy, self._tracing = proxy, tracing
             self._serve(proxy)
-            upkeep = asyncio.create_task(proxy.ready.upkeep.run()) if self._settings.cache.pinned else None
+            upkeep = self._upkeep(proxy)
             yield
             self._proxy = None
             if upkeep is not None:
                 upkeep.cancel()
                 await asyncio.wait({upkeep})
+
+    def _upkeep(self, proxy: wiring.Proxy) -> asyncio.Task[None] | None:
+        if not self._settings.cache.pinned:
+            return None
+        return asyncio.create_task(lasting("the upkeep of what is pinned", proxy.ready.upkeep.run))
 
     def _admit(self, settings: Settings) -> None:
         """What is known of clients, from the settings alone."""

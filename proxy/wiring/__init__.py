@@ -26,6 +26,7 @@ from proxy.engine.purging import Purging
 from proxy.engine.ready import Ready
 from proxy.engine.transparent import Transparent
 from proxy.fleet.base import Standing
+from proxy.lasting import lasting
 from proxy.logs import Calm
 from proxy.metrics.counting import Counters
 from proxy.metrics.incidents import Incidents, heard
@@ -217,7 +218,9 @@ async def _limited(
     pinned = await ready.pinned(settings, inventory, observe)
     told = partial(observe, "cache")
     limit = Limit(settings.cache.max_size, kept.blobs, kept.on_disk, pinned.__contains__, told)
-    stack.callback(asyncio.create_task(_tidy(kept, limit, serving=serving)).cancel)
+    stack.callback(
+        asyncio.create_task(lasting("keeping the cache in order", partial(_tidy, kept, limit, serving=serving))).cancel
+    )
     return pinned, limit
 
 

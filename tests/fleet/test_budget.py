@@ -205,6 +205,16 @@ def waits_of(answer: Booked | Refused, now: float) -> float:
     return answer.at - now if isinstance(answer, Booked) else -1.0
 
 
+@pytest.mark.parametrize("seconds, left", [(1.0, 1.0), (300.0, 300.0)])
+async def test_a_hold_lasts_no_longer_than_it_was_told_whatever_the_clock_does(
+    tmp_path: Path, seconds: float, left: float
+) -> None:
+    """Told while the clock was an hour ahead, read after it was set right."""
+    Purse(SLOW, File(tmp_path / "budget", lambda: 4600.0), 0.0).hold(0.0, Host.API, Hold(seconds, Why.TOLD, "wait"))
+    held = Purse(SLOW, File(tmp_path / "budget", lambda: 1000.0), 0.0).held(0.0, Host.API)
+    assert held is not None and held.seconds == pytest.approx(left)
+
+
 async def test_the_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "budget"
     purse = Purse(Limits(rate=1000.0, burst=1000, window=1_000_000), File(path, lambda: 0.0), 0.0)

@@ -12,21 +12,24 @@ from pathlib import Path
 from tests.soak import run
 from tests.soak.plan import FULL_MINUTES, Kind
 from tests.soak.report import Report
-from tests.soak.stage import staged
+from tests.soak.stage import as_root, staged
 
 
 def main() -> int:
+    as_root("tests.soak")
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Everything that can go wrong, at once.")
     parser.add_argument("--minutes", type=float, default=FULL_MINUTES, help="how long; 30 by default")
     parser.add_argument(
         "--seed", type=int, default=int(time.time()), help="of all that is at random; the time by default"
     )
     parser.add_argument("--without", metavar="KIND", action="append", default=[], help="leave out a kind of fault")
+    parser.add_argument("--only", metavar="KIND", action="append", default=[], help="leave out all others")
     parser.add_argument("--without-checksums", action="store_true", help="with a proxy that believes every checksum")
     parser.add_argument("--logs", metavar="FILE", type=Path, help="where to leave the log of the proxy")
     given = parser.parse_args()
     dice = random.Random(given.seed)
-    report = Report(given.minutes, given.seed, frozenset(Kind(each) for each in given.without))
+    without = [each for each in Kind if each.value in given.without or (given.only and each.value not in given.only)]
+    report = Report(given.minutes, given.seed, frozenset(without))
     begun = time.monotonic()
     told = 0
 

@@ -33,6 +33,7 @@ class Object:
     target: str
     path: str
     crate: str = ""
+    born: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +99,17 @@ class Chronicle(Registry):
         """What never changes again."""
         num = release.num
         sha256 = hashlib.sha256(release.tarball).hexdigest()
+        born = time.monotonic()
         target = f"/crates/{name}/{name}-{num}.crate"
-        by_sum = Object("tarball", "static", target, f"/files/crates/{name}/{num}/{sha256}/download", name)
-        plain = Object("tarball", "static", target, f"/files/crates/{name}/{name}-{num}.crate", name)
+        by_sum = Object("tarball", "static", target, f"/files/crates/{name}/{num}/{sha256}/download", name, born)
+        plain = Object("tarball", "static", target, f"/files/crates/{name}/{name}-{num}.crate", name, born)
         readme = f"/readmes/{name}/{name}-{num}.html"
-        html = Object("html", "static", readme, f"/files{readme}", name)
+        html = Object("html", "static", readme, f"/files{readme}", name, born)
         for each, body in ((by_sum, release.tarball), (plain, release.tarball), (html, static.readme(release))):
             self.objects[each.path] = each
             self.versions[each.path] = [Version(body, 0.0)]
         dependencies = f"/api/v1/crates/{name}/{num}/dependencies"
-        told = self.objects[dependencies] = Object("json", "api", dependencies, dependencies, name)
+        told = self.objects[dependencies] = Object("json", "api", dependencies, dependencies, name, born)
         self.versions[dependencies] = [Version(self._told(told), 0.0)]
 
     def _note(self, name: str) -> None:

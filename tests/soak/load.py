@@ -47,17 +47,20 @@ class Load:
             while True:
                 await self.going.wait()
                 self.under_way += 1
+                before = self.oracle.statuses[0]
                 try:
                     await self._one(connection, known)
                 finally:
                     self.under_way -= 1
+                if self.oracle.statuses[0] > before:  # nobody was there: it is of no use to ask at once
+                    await asyncio.sleep(0.2)
                 await asyncio.sleep(self.dice.random() * 2 * self.pause)
         finally:
             await connection.close()
 
     async def change(self) -> None:
         """Somebody publishes now and then, past the proxy."""
-        number = 0
+        number = len(self.chronicle.objects)
         while True:
             await asyncio.sleep(1.0 + 2.0 * self.dice.random())
             await self.going.wait()

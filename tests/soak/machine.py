@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import random
-import re
 import resource
 import signal
 import time
@@ -18,11 +17,11 @@ from typing import Any
 
 from tests.soak import census
 from tests.soak.chronicle import Object
-from tests.soak.load import ADMIN, Load
+from tests.soak.load import Load
 from tests.soak.oracle import Asked
 from tests.soak.plan import Kind
 from tests.soak.stage import Levers, Server
-from tests.soak.windows import Window, Windows
+from tests.soak.windows import INDEX, JSON, TARBALLS, Window, Windows
 from tests.soak.wire import Connection
 
 HOUR = 3600.0
@@ -87,12 +86,12 @@ class Machine:
         with self.windows.disturbed("the server is stopped", "closing", after=0.2):
             stopping = asyncio.create_task(asyncio.to_thread(self.server.stop, STOPS_WITHIN))
             await asyncio.sleep(0.2)
-            for probe in probes:
-                got = await probe.ask("GET", "/readyz", {})
+            for got in await asyncio.gather(*(probe.ask("GET", "/readyz", {}) for probe in probes)):
                 if got.status != 503 or b"draining" not in got.body:
                     self.load.oracle.faults.append(
                         f"while it drains /readyz says {got.status} {got.trouble} {got.body!r}"
                     )
+            for probe in probes:
                 await probe.close()
             code = await stopping
             if code != 0:
@@ -102,36 +101,45 @@ class Machine:
 
     async def _reloaded(self) -> int:
         """What the file says counts from now on, unless it cannot be read; then nothing changes."""
-        token = f"token-{self.dice.randrange(10**6)}"
-        broken = self.dice.random() < 0.3
-        text = f'[access]\nadmin_token = "{token}"\n[log]\nlevel = "{self.dice.choice(("info", "debug"))}"\n'
-        before = len(self.server.log)
-        self.server.config.write_text(text + "broken" * broken)
-        self.server.tell(signal.SIGHUP)
-        told = re.compile("settings are as before" if broken else "settings were read again")
-        if not await _until(lambda: bool(told.search(self.server.log, before)), 20.0):
-            self.load.oracle.faults.append("SIGHUP was not heard")
-        connection = Connection(self.load.port)
-        fields = {"authorization": f"Bearer {ADMIN if broken and not self._token else token}"}
-        if broken and self._token:
-            fields = {"authorization": f"Bearer {self._token}"}
-        with contextlib.suppress(OSError):
-            got = await connection.ask("POST", "/-/purge", fields, b'{"crate": "nothing-of-that-name", "soft": true}')
-            if got.status not in (200, 0):
-                self.load.oracle.faults.append(f"after SIGHUP the token is not right: {got.status} {got.body!r}")
-        await connection.close()
-        self._token = self._token if broken else token
+        self._token = f"token-{self.dice.randrange(10**6)}"
+        level = self.dice.choice(("info", "debug"))
+        good = f'[access]\nadmin_token = "{self._token}"\n[log]\nlevel = "{level}"\n'
+        await self._reread(good, "settings were read again")
+        if self.dice.random() < 0.3:
+            await self._reread('[access]\nadmin_token = "another"\nbroken', "settings are as before")
+            self.server.config.write_text(good)  # somebody may start it anew
         return 1
+
+    async def _reread(self, text: str, said: str) -> None:
+        faults, connection = self.load.oracle.faults, Connection(self.load.port)
+        before = self.server.log_file.stat().st_size
+        self.server.config.write_text(text)
+        self.server.tell(signal.SIGHUP)
+        if not await _until(lambda: said in self._told(before), 30.0):
+            faults.append(f"SIGHUP was not heard: there is no {said!r}")
+        asked = Asked("POST", "/-/purge", None)
+        for token, status in ((self._token, 200), ("another", 401)):
+            fields = {"authorization": f"Bearer {token}"}
+            got = await connection.ask("POST", asked.path, fields, b'{"crate": "nothing-of-that-name", "soft": true}')
+            await connection.close()
+            if got.status not in (status, 0):
+                faults.append(f"after SIGHUP ({said}) {token!r} is answered with {got.status} {got.body!r}")
+
+    def _told(self, since: int) -> str:
+        """What it has logged since then."""
+        with self.server.log_file.open("rb") as log:
+            log.seek(since)
+            return log.read().decode(errors="replace")
 
     _token: str = ""
 
     # The disk.
 
     async def _disk_full(self) -> int:
-        stores = ("index", "tarballs", "json")
+        stores = (INDEX, TARBALLS, JSON)
         with self.windows.disturbed("the disk is full", *stores, after=2.0):
             filler = self.server.cache.parent / "filler"
-            await asyncio.to_thread(_fill, filler)
+            await asyncio.to_thread(fill, filler)
             await asyncio.sleep(self.dice.uniform(0.5, 2.0))
             filler.unlink()
         return 1
@@ -196,10 +204,10 @@ class Machine:
         """One of the databases, and the window in which what it held is lost: until it is seen to be replaced."""
         name, *stores = self.dice.choice(
             [
-                ("tarballs/ledger", "tarballs"),
-                ("index", "index"),
+                ("tarballs/ledger", TARBALLS),
+                ("index", INDEX),
                 ("savings",),
-                *([] if self.redis else [("json", "json"), ("marks",)]),
+                *([] if self.redis else [("json", JSON), ("marks",)]),
             ]
         )
         paths = list((self.server.cache / name).glob("v*[0-9]/cache.db"))
@@ -241,7 +249,7 @@ class Machine:
 
     async def _no_descriptors(self) -> int:
         """Whoever connects then may be put out; who is connected goes on."""
-        stores = ("index", "tarballs", "json", "errors", "connections", "files")
+        stores = (INDEX, TARBALLS, JSON, "errors", "connections", "files")
         with self.windows.disturbed("there are no descriptors", *stores, after=2.0, statuses=ERRORS):
             limits = {}
             for pid in self.server.workers:
@@ -256,7 +264,7 @@ class Machine:
         return 1
 
 
-def _fill(file: Path) -> None:
+def fill(file: Path) -> None:
     """To the last byte."""
     with file.open("wb") as filler:
         size = 64 * 1024 * 1024

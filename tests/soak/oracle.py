@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.soak.chronicle import Chronicle, Object
-from tests.soak.windows import Windows
+from tests.soak.windows import INDEX, JSON, TARBALLS, Windows
 from tests.soak.wire import Got
 
 LONGEST = 26.0
@@ -22,6 +22,11 @@ LONGEST = 26.0
 CAUSED = 35.0
 """Seconds after the end of a trouble in which it may still be the cause of an error: a request that has begun then
 lasts up to 26 s, and a breaker or a hold goes on for some."""
+IDLE = 4.0
+"""Seconds after which an idle connection may end any moment, with somebody's request on its way: reads are asked again,
+changes may not be."""
+NEWS = 4.0
+"""Seconds in which a version need not be known: the index file is fresh for one, and then asked for."""
 UPSTREAMS = {"tarball": ("static", "index"), "html": ("static",), "index": ("index",), "json": ("api",), "absent": ()}
 
 
@@ -87,6 +92,8 @@ class Oracle:
             and got.asked >= closing[0].start
         ):
             return ""
+        if got.trouble == "closed" and got.idle > IDLE:
+            return ""
         tarball = asked.thing is not None and asked.thing.kind == "tarball"
         if tarball and got.status == 200 and got.trouble == "cut":
             hosts = self._troubled(asked.thing, got) or self.windows.touching(
@@ -111,6 +118,8 @@ class Oracle:
         return self._error(asked, asked.thing, got)
 
     def _error(self, asked: Asked, thing: Object, got: Got) -> str:
+        if got.status == 404 and thing.kind == "tarball" and got.asked < thing.born + NEWS:
+            return ""
         if got.status in (403, 404) or got.status == 500:
             return "what exists was refused so"
         held = self.kept.get(asked.path)
@@ -129,12 +138,15 @@ class Oracle:
 
     def _disturbed(self, thing: Object, start: float, end: float) -> bool:
         """Whether what was stored at one time may be gone at another."""
-        store = {"tarball": "tarballs", "index": "index"}.get(thing.kind, "json")
-        stores = (store, "index") if store == "tarballs" else (store,)  # the index tells which file it is
+        store = {"tarball": TARBALLS, "index": INDEX}.get(thing.kind, JSON)
+        stores = (store, INDEX) if store == TARBALLS else (store,)  # the index tells which file it is
         return any(self.windows.touching(each, start, end) for each in stores)
 
     def _stored(self, asked: Asked, thing: Object, got: Got) -> None:
-        if asked.method == "HEAD" or self._disturbed(thing, got.asked, got.ended):
+        """A hit tells nothing: what could not be stored may be in the memory of one worker for a while."""
+        if asked.method == "HEAD" or got.field("x-cache") not in ("MISS", "REVALIDATED"):
+            return
+        if self._disturbed(thing, got.asked - LONGEST, got.ended):
             return
         self.kept[asked.path] = got.ended
 

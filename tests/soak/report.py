@@ -18,7 +18,8 @@ _TRACEBACK = re.compile(r"^Traceback \(most recent call last\)", re.MULTILINE)
 
 @dataclass
 class Report:
-    """faults: what was wrong. leaks: what there was too much of. without: kinds that were left out."""
+    """faults: what was wrong. leaks: what there was too much of. without: kinds that were left out; a lane of which
+    all were does not run."""
 
     minutes: float
     seed: int
@@ -39,13 +40,17 @@ class Report:
     def note(self, when: str, counted: Sequence[Census]) -> None:
         self.notes.append(f"{when}: " + "; ".join(each.told for each in counted))
 
+    @property
+    def lanes(self) -> list[Lane]:
+        return [lane for lane in Lane if not self.without.issuperset(plan.kinds(lane))]
+
     def lacking(self, lanes: Sequence[Lane], wanted: int) -> list[Kind]:
         kinds = [kind for lane in lanes for kind in plan.kinds(lane) if kind not in self.without]
         return [kind for kind in kinds if self.came[kind] < wanted]
 
     @property
     def seldom(self) -> list[Kind]:
-        return self.lacking(list(Lane), plan.least(self.minutes))
+        return self.lacking(self.lanes, plan.least(self.minutes))
 
     @property
     def tracebacks(self) -> int:
@@ -68,7 +73,7 @@ class Report:
         yield f"verdicts: {verdicts}"
         yield f"statuses: {statuses}; errors that had their cause: {self.answers['errors with a cause']}"
         yield f"faults injected: {self.came.total()}, each kind at least {plan.least(self.minutes)} times"
-        yield from (f"  {self.came[kind]:6}  {kind.value}" for kind in Kind)
+        yield from (f"  {self.came[kind]:6}  {kind.value}" for kind in Kind if kind not in self.without)
         yield from self.notes
         for what, found in (("wrong", self.faults), ("leaks", self.leaks)):
             yield f"{what}: {len(found)}"

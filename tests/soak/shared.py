@@ -13,7 +13,7 @@ import redis.asyncio
 from tests.redis_server import RedisServer
 from tests.soak.between import Between
 from tests.soak.plan import Kind
-from tests.soak.windows import Windows
+from tests.soak.windows import JSON, Windows
 
 AFTER = 8.0
 """Seconds after the end of a fault in which nothing may be there yet: the breaker rests for five."""
@@ -46,7 +46,7 @@ class Shared:
             Kind.REDIS_FULL: self._full,
             Kind.REDIS_WRONG: self._wrong,
         }
-        with self._windows.disturbed(kind.value, "json", after=AFTER):
+        with self._windows.disturbed(kind.value, JSON, after=AFTER):
             self._came[kind] += await does[kind]()
 
     async def _pause(self) -> None:

@@ -9,6 +9,7 @@ import random
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tests.upstream import Upstream
 
 ROOM = 512
 """MiB of the file system that holds the cache."""
+NOT_HERE = "no small file system can be mounted here"
 HOOKS = Path(__file__).parent / "hooks"
 SETTINGS = {
     "SERVER__WORKERS": "2",
@@ -49,6 +51,15 @@ SETTINGS = {
 }
 
 
+def as_root(module: str) -> None:
+    """Begin this program anew as root of a user namespace of its own, where it is not root: only root may mount."""
+    if os.geteuid() != 0 and "SOAK_INSIDE" not in os.environ:
+        os.environ["SOAK_INSIDE"] = "1"
+        inside = ["unshare", "--mount", "--map-root-user", sys.executable, "-m", module, *sys.argv[1:]]
+        with contextlib.suppress(FileNotFoundError):
+            os.execvp(inside[0], inside)
+
+
 @contextlib.contextmanager
 def small_file_system(directory: Path) -> Iterator[str]:
     """One of its own at `directory`, for a disk that is really full; what it is. Raises where none can be had."""
@@ -60,9 +71,9 @@ def small_file_system(directory: Path) -> Iterator[str]:
         check=False,
     )
     if done.returncode:
-        raise SystemExit(
-            f"no small file system can be mounted here ({done.stderr.strip()}), and a full disk is one of the faults: "
-            "run this as root, or within `unshare --mount --map-root-user`"
+        raise RuntimeError(
+            f"{NOT_HERE} ({done.stderr.strip()}), and a full disk is one of the faults: run this as root, or where "
+            "`unshare --mount --map-root-user` is permitted"
         )
     try:
         yield f"a tmpfs of {ROOM} MiB"

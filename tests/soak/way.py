@@ -47,7 +47,8 @@ TROUBLES = {
     Kind.TOO_LONG: Trouble(lambda dice: faults.Length(dice.randrange(1, 1000))),
     # JSON and tarballs tell that they lack something; a line of an index file that lacks its end is still a line.
     Kind.TOO_SHORT: Trouble(lambda dice: faults.Length(-dice.randrange(2, 40)), hosts=(API, STATIC)),
-    Kind.SURPLUS: Trouble(lambda dice: faults.Surplus(pause=dice.choice((0.0, 0.05)))),
+    # At once: what comes when the connection is already another's cannot be told from an answer to that one.
+    Kind.SURPLUS: Trouble(lambda dice: faults.Surplus()),
     Kind.GARBAGE: Trouble(lambda dice: faults.Garbage(dice.randbytes(dice.randrange(1, 300)))),
     Kind.ENDLESS: Trouble(lambda dice: faults.Endless(pause=0.002), times=1),
     Kind.BOMB: Trouble(lambda dice: faults.Bomb(), hosts=(API, INDEX), times=1),

@@ -8,6 +8,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+JSON, INDEX, TARBALLS = "stored JSON", "stored index files", "stored tarballs"
+"""What may be disturbed of the stores; beside them "processes", "connections", "time" and others, and the hosts."""
+
 
 @dataclass(slots=True)
 class Window:
@@ -26,10 +29,13 @@ class Window:
 @dataclass(slots=True)
 class Windows:
     all: list[Window] = field(default_factory=list)
+    _of: dict[str, list[Window]] = field(default_factory=dict)
 
     def begin(self, cause: str, *what: str, statuses: frozenset[int] = frozenset()) -> Window:
         window = Window(cause, frozenset(what), time.monotonic(), statuses=statuses)
         self.all.append(window)
+        for each in what:
+            self._of.setdefault(each, []).append(window)
         return window
 
     @contextlib.contextmanager
@@ -44,4 +50,4 @@ class Windows:
             window.end = time.monotonic() + after
 
     def touching(self, what: str, start: float, end: float) -> list[Window]:
-        return [window for window in self.all if what in window.what and window.touches(start, end)]
+        return [window for window in self._of.get(what, ()) if window.touches(start, end)]

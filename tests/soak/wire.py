@@ -19,7 +19,8 @@ PATIENCE = 40.0
 @dataclass(frozen=True, slots=True)
 class Got:
     """What came of a request. trouble: "" where the answer is whole, else how it ended. fresh: nothing had been asked
-    before on its connection. connected, asked, ended: when, by the monotonic clock."""
+    before on its connection. connected, asked, ended: when, by the monotonic clock; idle: seconds in which nothing
+    had gone over its connection."""
 
     status: int = 0
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -29,6 +30,7 @@ class Got:
     connected: float = 0.0
     asked: float = 0.0
     ended: float = 0.0
+    idle: float = 0.0
 
     def field(self, name: str) -> str:
         return self.fields.get(name, "")
@@ -44,7 +46,7 @@ class Connection:
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._connected = 0.0
+        self._connected = self._used = 0.0
 
     async def connect(self) -> None:
         with contextlib.suppress(OSError):
@@ -97,7 +99,7 @@ class Connection:
     async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=LIMIT)
-            self._connected = time.monotonic()
+            self._connected = self._used = time.monotonic()
         return self._streams
 
     async def _ask(self, method: str, path: str, fields: Mapping[str, str], body: bytes, fresh: bool) -> Got:
@@ -123,10 +125,10 @@ class Connection:
             trouble = "no answer"
         except OSError as error:
             trouble = f"{error}"
-        connected = self._connected
+        connected, idle, self._used = self._connected, asked - self._used, time.monotonic()
         if trouble or told.get("connection") == "close":
             await self.close()
-        return Got(status, told, bytes(received), trouble, fresh, connected, asked, time.monotonic())
+        return Got(status, told, bytes(received), trouble, fresh, connected, asked, self._used, idle)
 
 
 def _head(method: str, path: str, fields: Mapping[str, str], body: bytes) -> bytes:

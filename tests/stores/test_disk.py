@@ -155,6 +155,22 @@ async def test_a_database_damaged_while_it_is_open_is_replaced(
     assert await store.get("crate serde") == LARGE
 
 
+async def test_where_one_process_replaced_the_database_the_others_follow(
+    store: DiskStore, tmp_path: Path, observer: Observer
+) -> None:
+    """Else what the one stores is not there for the other, and what the other stores is lost with its end."""
+    other = DiskStore.opened(tmp_path / "store", "other", observer)
+    await store.put("crate serde", b"old", tag="serde", keep=None)
+    assert await other.get("crate serde") == b"old"
+    database(tmp_path).parent.rename(tmp_path / "store" / "v1.damaged-1")  # as a third one does it
+    third = DiskStore.opened(tmp_path / "store", "third", observer)
+    assert [await each.get("crate serde") for each in (store, other, third)] == [None] * 3
+    await other.put("crate serde", b"new", tag="serde", keep=None)
+    assert [await each.get("crate serde") for each in (store, other, third)] == [b"new"] * 3
+    await other.aclose()
+    await third.aclose()
+
+
 async def test_a_directory_removed_under_it_is_made_anew(store: DiskStore, tmp_path: Path) -> None:
     await store.put("crate serde", LARGE, tag="serde", keep=None)
     subprocess.run(["rm", "-r", tmp_path / "store"], check=True)
