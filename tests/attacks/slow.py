@@ -113,7 +113,11 @@ class Target:
                 process.wait(seconds + 60)
             with open(f"{scratch}/told.csv", newline="") as file:  # a line a second
                 told = [{name.strip(): int(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        return waits, max(row["Connected"] for row in told), max(row["Closed"] for row in told)
+        return (
+            waits,
+            max((row["Connected"] for row in told), default=0),
+            max((row["Closed"] for row in told), default=0),
+        )
 
 
 def visit(url: str, wanted: Sequence[tuple[str, bytes]], seconds: float) -> Waits:
