@@ -80,6 +80,19 @@ async def test_a_read_on_a_connection_that_upstream_had_closed_may_be_repeated(c
     assert len(crates.asked()) == 3
 
 
+async def test_who_asks_again_gets_a_new_connection_where_upstream_has_closed_others_with_it(crates: Upstream) -> None:
+    async with adapter(crates) as upstream:
+        together = [await upstream.send(LEAF) for _ in range(4)]
+        for answer in together:
+            await read(answer)
+        crates.fault("index", faults.Reset(), times=2)
+        with pytest.raises(Dropped):
+            await upstream.send(LEAF)
+        with pytest.raises(Faulty) as raised:
+            await upstream.send(LEAF)
+        assert not isinstance(raised.value, Dropped), "this one was new"
+
+
 async def test_a_read_that_fails_on_a_new_connection_may_not(crates: Upstream) -> None:
     crates.fault("index", faults.Reset())
     async with adapter(crates) as upstream:

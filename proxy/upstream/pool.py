@@ -107,6 +107,14 @@ class Pool(httpx.AsyncBaseTransport):
             except httpcore.ConnectionNotAvailable:
                 if self._shared is held:  # it was thought to take many
                     self._shared = None
+            except (httpcore.NetworkError, httpcore.RemoteProtocolError):
+                await self.given_back(held)
+                if (
+                    held.served
+                ):  # where upstream closed one that was idle it closes others: who asks again gets a new one
+                    while self._idle:
+                        await self._closed(self._idle.popleft())
+                raise
             except BaseException:
                 await self.given_back(held)
                 raise

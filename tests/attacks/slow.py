@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import multiprocessing
 import os
 import re
 import shutil
@@ -19,9 +20,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -91,53 +92,62 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running proxy. `wanted`: what the good client asks for, and a part of the right answer."""
+    """A running proxy. `wanted`: what the good client asks for, and a part of the right answer. `client`: a process of
+    its own, so that it waits for nobody but the proxy."""
 
     url: str
     wanted: Sequence[tuple[str, bytes]]
+    client: Executor
 
     def visited(self, seconds: float) -> Waits:
-        """A good client for so long: now a connection of its own for each request, now one for several."""
-        waits, end, kept = Waits(), time.monotonic() + seconds, self._connected()
-        count = 0
-        while time.monotonic() < end:
-            path, right = self.wanted[count % len(self.wanted)]
-            count += 1
-            begun = time.monotonic()
-            try:
-                if count % 2:
-                    with contextlib.closing(self._connected()) as client:
-                        answer = _asked(client, path)
-                else:
-                    answer = _asked(kept, path)
-                if right not in answer or not answer.startswith(b"HTTP/1.1 200 "):
-                    waits.wrong.append(f"{path}: {answer[:200]!r}")
-            except OSError as error:
-                waits.wrong.append(f"{path}: {error}")
-                kept = self._connected()
-            waits.seconds.append(time.monotonic() - begun)
-            time.sleep(_PAUSE)
-        kept.close()
-        return waits
+        """A good client for so long."""
+        return self.client.submit(visit, self.url, self.wanted, seconds).result(seconds + 120)
 
     def attacked(self, attack: Attack, connections: int, seconds: float) -> tuple[Waits, int, int]:
         """The good client's waits while the attack goes on; and how many connections were open at most, and ended."""
         with tempfile.TemporaryDirectory(prefix="slow-") as scratch:
             command = [PROGRAM, *attack.options, "-u", self.url + attack.path, "-c", str(connections), "-r", str(RATE)]
             command += ["-l", f"{seconds:.0f}", "-p", "20", "-g", "-o", f"{scratch}/told"]
-            found: list[Waits] = []
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-                visitor = threading.Thread(target=lambda: found.append(self.visited(seconds)))
-                visitor.start()
+                waits = self.visited(seconds)
                 process.wait(seconds + 60)
-                visitor.join()
             with open(f"{scratch}/told.csv", newline="") as file:  # a line a second
                 told = [{name.strip(): int(value) for name, value in row.items()} for row in csv.DictReader(file)]
-        return found[0], max(row["Connected"] for row in told), max(row["Closed"] for row in told)
+        return (
+            waits,
+            max((row["Connected"] for row in told), default=0),
+            max((row["Closed"] for row in told), default=0),
+        )
 
-    def _connected(self) -> socket.socket:
-        address = urlsplit(self.url)
-        return socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
+
+def visit(url: str, wanted: Sequence[tuple[str, bytes]], seconds: float) -> Waits:
+    """Asks again and again: now on a connection of its own for each request, now on one for several."""
+    waits, end, kept = Waits(), time.monotonic() + seconds, _connected(url)
+    count = 0
+    while time.monotonic() < end:
+        path, right = wanted[count % len(wanted)]
+        count += 1
+        begun = time.monotonic()
+        try:
+            if count % 2:
+                with contextlib.closing(_connected(url)) as client:
+                    answer = _asked(client, path)
+            else:
+                answer = _asked(kept, path)
+            if right not in answer or not answer.startswith(b"HTTP/1.1 200 "):
+                waits.wrong.append(f"{path}: {answer[:200]!r}")
+        except OSError as error:
+            waits.wrong.append(f"{path}: {error}")
+            kept = _connected(url)
+        waits.seconds.append(time.monotonic() - begun)
+        time.sleep(_PAUSE)
+    kept.close()
+    return waits
+
+
+def _connected(url: str) -> socket.socket:
+    address = urlsplit(url)
+    return socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
 
 
 def _asked(client: socket.socket, path: str) -> bytes:
@@ -163,7 +173,8 @@ def _received(client: socket.socket) -> bytes:
 @contextlib.contextmanager
 def target(directory: Path) -> Iterator[Target]:
     """`crates-proxy serve` with the limits that are the defaults, and its cache warm."""
-    with Upstream.running() as upstream, harness.proxy(directory, upstream.settings_env()) as proxy:
+    client = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    with client, Upstream.running() as upstream, harness.proxy(directory, upstream.settings_env()) as proxy:
         noise = "".join(f"// {os.urandom(60).hex()}\n" for _ in range(16_000))
         upstream.registry.add(Source(LARGE, "1.0.0", code=noise), samples.OWNER)
         checksum = upstream.registry.release("leaf", "1.0.0").line["cksum"]
@@ -172,11 +183,11 @@ def target(directory: Path) -> Iterator[Target]:
             ("/index/le/af/leaf", b'"vers":"1.0.0"'),
             (f"/files/crates/leaf/1.0.0/{checksum}/download", upstream.registry.release("leaf", "1.0.0").tarball),
         ]
-        found = Target(proxy.url, wanted)
+        found = Target(proxy.url, wanted, client)
         calm = found.visited(0.5)
         assert calm.seconds and not calm.wrong, calm.wrong
-        with contextlib.closing(found._connected()) as client:
-            assert _asked(client, ATTACKS[-1].path).startswith(b"HTTP/1.1 200 ")
+        with contextlib.closing(_connected(proxy.url)) as large:
+            assert _asked(large, ATTACKS[-1].path).startswith(b"HTTP/1.1 200 ")
         yield found
 
 

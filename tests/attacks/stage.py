@@ -64,7 +64,7 @@ class Stage:
     def raw(self, *segments: bytes) -> list[tuple[int, bytes]]:
         """Status and body of all that comes back for these bytes, up to the end of the connection."""
         address = urlsplit(self.proxy.url)
-        with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as client:
+        with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as client:
             for segment in segments:
                 client.sendall(segment)
             with client.makefile("rb") as wire:

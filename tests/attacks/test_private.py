@@ -58,7 +58,7 @@ def _both(stage: Stage, path: str, times: int) -> tuple[list[bytes], list[bytes]
         ask: Callable[[dict[str, str]], bytes] = lambda fields: stage.got(path, fields)[2]  # noqa: E731
         ferris = [pool.submit(ask, OF_FERRIS) for _ in range(times)]
         corro = [pool.submit(ask, OF_CORRO) for _ in range(times)]
-        return [each.result(20) for each in ferris], [each.result(20) for each in corro]
+        return [each.result(60) for each in ferris], [each.result(60) for each in corro]
 
 
 @pytest.mark.parametrize("path", [ME, FOLLOWING])
@@ -68,9 +68,9 @@ def test_two_who_ask_for_their_own_at_once_each_get_it(path: str, stage: Stage) 
     stage.upstream.hold("api")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pending = pool.submit(_both, stage, path, 4)
-        stage.upstream.wait_for(8)  # nobody waits for anybody
+        stage.upstream.wait_for(8, within=30)  # nobody waits for anybody
         stage.upstream.release()
-        ferris, corro = pending.result(20)
+        ferris, corro = pending.result(60)
     assert set(ferris) == {own[samples.TOKEN]}
     assert set(corro) == {own[samples.OTHER_TOKEN]}
     assert stage.got(path)[0] == 403, "who shows nothing gets nothing"

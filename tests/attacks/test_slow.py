@@ -28,6 +28,6 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 def test_nobody_waits_for_the_slow(attack: Attack, found: Target) -> None:
     result = slow.played(found, attack, connections=200, seconds=2)
     assert result.under.wrong == []
-    assert result.connected > 100 or attack.options[0] == "-R", "it was an attack"  # those are answered and gone
+    assert result.connected > 20 or attack.options[0] == "-R", "it was an attack"  # those are answered and gone
     # Half of the requests take what they took before, but for what a busy machine makes of it.
     assert result.under.median < 20 * result.calm.median + 0.1

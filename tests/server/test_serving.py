@@ -86,7 +86,7 @@ def test_tls_is_served(tmp_path: Path) -> None:
         check=True,
         capture_output=True,
     )
-    with served(tls=[cert, key], limits={"header_timeout": 1.0}) as server:
+    with served(tls=[cert, key], limits={"header_timeout": 4.0}) as server:
         url = server.url()
         assert url.startswith("https://127.0.0.1:")
         port = int(url.rsplit(":", 1)[1])
