@@ -118,8 +118,9 @@ class Oracle:
         return self._error(asked, asked.thing, got)
 
     def _error(self, asked: Asked, thing: Object, got: Got) -> str:
-        if got.status == 404 and thing.kind == "tarball" and got.asked < thing.born + NEWS:
-            return ""
+        late = LONGEST if self.windows.touching("index", thing.born - LONGEST, got.ended) else 0.0
+        if got.status == 404 and thing.kind == "tarball" and got.asked < thing.born + NEWS + late:
+            return ""  # the index file was on its way, slowly, since before there was such a version
         if got.status in (403, 404) or got.status == 500:
             return "what exists was refused so"
         held = self.kept.get(asked.path)
