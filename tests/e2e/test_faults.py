@@ -114,7 +114,7 @@ def test_without_descriptors_who_is_connected_goes_on_and_nothing_spins(
         assert running.stop() == 0
 
 
-@pytest.mark.parametrize("name", ["json", "index", "tarballs/ledger"])
+@pytest.mark.parametrize("name", ["json", "tarballs/ledger"])
 def test_a_database_that_is_damaged_while_two_workers_run_is_replaced_for_both(
     tmp_path: Path, upstream: Upstream, large: dict[str, bytes], name: str
 ) -> None:

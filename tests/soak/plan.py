@@ -100,8 +100,7 @@ def order(lane: Lane, dice: random.Random, without: frozenset[Kind] = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds. `living`: the end of the run, in which no process is killed, to see what one gathers over time. `calms`:
-    how often all faults rest, and everything is asked for once."""
+    """Seconds. `living`: the end of the run, in which no process is killed, to see what one gathers over time."""
 
     minutes: float
 
@@ -112,10 +111,6 @@ class Timing:
     @property
     def living(self) -> float:
         return self.whole / 5
-
-    @property
-    def calms(self) -> int:
-        return 2 if self.minutes < 5 else 4
 
     def slot(self, lane: Lane, seconds: float) -> float:
         """Seconds for one fault, so that each comes often enough in so many seconds."""

@@ -34,7 +34,7 @@ QUIET = 7.0
 SAMPLE = 400
 """Objects that are asked for in a calm."""
 CALMS = (0.4, 0.8, 0.9, 1.0)
-SHORT_CALMS = (0.7, 1.0)
+SHORT_CALMS = (1.0,)
 
 MOST = {"sockets": 150, "databases": 75, "tarballs": 135, "others": 30}
 """Descriptors of a worker while nobody asks: idle connections, of which Redis's may be 64 and crates.io's as many as
@@ -74,7 +74,7 @@ class Half:
         self.locks = {lane: asyncio.Lock() for lane in befall}
         load.going.set()
         begun = time.monotonic()
-        others = [load.visit() for _ in range(VISITORS)] + [load.change()]
+        others = [load.visit() for _ in range(VISITORS)] + [load.change(), way.watch()]
         tasks = [asyncio.create_task(each) for each in others]
         tasks += [asyncio.create_task(self._lane(lane, do, begun, seconds)) for lane, do in befall.items()]
         try:
@@ -164,9 +164,7 @@ class Half:
 
     def _compare(self) -> None:
         """What a worker has gathered between the last deadly fault and the end."""
-        first, last = self.counted[-2], self.counted[-1]
-        if len(self.counted) > 3:
-            first = self.counted[-3]
+        first, last = self.counted[-3:][0], self.counted[-1]
         known = {each.pid: each for each in first}
         for each in last:
             if each.pid in known:

@@ -272,7 +272,8 @@ async def test_a_lock_that_is_never_given_back_makes_it_absent_and_not_wait_for_
         connection.execute("BEGIN IMMEDIATE")
         put = asyncio.ensure_future(store.put("crate rand", b"1", tag="rand", keep=None))
         assert await store.get("crate serde") == b"1"  # readers do not wait for writers
-        await asyncio.sleep(2.2)
+        while not told:
+            await asyncio.sleep(0.02)
         connection.execute("ROLLBACK")
         await put
     assert told == ["disk: put: Timeout: the database is locked"]

@@ -289,11 +289,12 @@ class Bomb(_Kept):
     def steps(self, reply: Reply) -> Iterator[Step]:
         headers = tuple((name, value) for name, value in reply.headers if name != "content-encoding")
         headers = (*headers, ("content-encoding", "gzip"))
-        yield laid_out(replace(reply, headers=headers, body=_packed_zeros(self.size), chunked=False))
+        yield laid_out(replace(reply, headers=headers, body=packed_zeros(self.size), chunked=False))
 
 
 @functools.cache
-def _packed_zeros(size: int) -> bytes:
+def packed_zeros(size: int) -> bytes:
+    """It takes a second or two to make."""
     packer = zlib.compressobj(9, wbits=31)
     pieces = [packer.compress(bytes(1024 * 1024)) for _ in range(size // (1024 * 1024))]
     return b"".join([*pieces, packer.flush()])

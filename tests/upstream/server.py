@@ -232,6 +232,12 @@ class Upstream:
 
     # The thread.
 
+    async def lag(self) -> float:
+        """Seconds after which it does what it is told to do now: a busy machine makes it late by itself."""
+        begun = time.monotonic()
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop))
+        return time.monotonic() - begun
+
     async def _each(self, what: Callable[[conversation.Line], Coroutine[Any, Any, None]], hosts: Sequence[str]) -> None:
         for host in hosts:
             await what(self._lines[host])
