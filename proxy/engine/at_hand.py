@@ -115,7 +115,8 @@ class AtHand:
             return blob
         found = await _whole(blob, sha256)
         if found is None:
-            return blob
+            blob.close()
+            return await self._blobs.open(crate, sha256)  # which finds out what is wrong with it, and sets it aside
         if self._small.purges == purges:  # else it may be what was purged
             self._small.put(name, found, size=found.size + _OVERHEAD, tag=tag)
         blob.close()

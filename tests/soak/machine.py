@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.engine.at_hand import LARGEST
 from tests.soak import census
 from tests.soak.chronicle import Object
 from tests.soak.load import Load
@@ -29,6 +30,8 @@ PAGE = 4096
 STOPS_WITHIN = 40.0
 """Seconds that the end of a server may take: what is under way comes to its end before."""
 ERRORS = frozenset((502, 504))
+FOUND_WITHIN = 60.0
+"""Seconds in which somebody asks for any given object, through each worker."""
 
 
 @dataclass
@@ -166,7 +169,7 @@ class Machine:
         await self.load.ask(connection, Asked("GET", thing.path, thing), {"user-agent": "soak"})
         await connection.close()
 
-    async def _damaged(self, change: Callable[[Path], None]) -> int:
+    async def _damaged(self, change: Callable[[Object, Path], None]) -> int:
         found = self._stored()
         if found is None:
             return 0
@@ -175,14 +178,14 @@ class Machine:
         async def damage() -> None:
             self._forget(thing)
             with contextlib.suppress(FileNotFoundError):
-                change(path)
+                change(thing, path)
 
         await self.load.undisturbed(thing, damage)
         await self._then_asked(thing)
         return 1
 
     async def _bit_rot(self) -> int:
-        def rot(path: Path) -> None:
+        def rot(thing: Object, path: Path) -> None:
             before = path.stat()
             with path.open("r+b") as file:
                 at = self.dice.randrange(before.st_size)
@@ -195,10 +198,21 @@ class Machine:
         return await self._damaged(rot)
 
     async def _file_cut(self) -> int:
-        return await self._damaged(lambda path: os.truncate(path, self.dice.randrange(path.stat().st_size)))
+        return await self._damaged(lambda _, path: os.truncate(path, self.dice.randrange(path.stat().st_size)))
 
     async def _read_error(self) -> int:
-        return await self._damaged(lambda path: self.levers.unreadable(path.stat().st_ino))
+        """Of a file that was seen to be whole it is found only while it is read, and a large one is sent meanwhile: its
+        first reader in each worker is cut off."""
+
+        def unreadable(thing: Object, path: Path) -> None:
+            found = path.stat()
+            self.levers.unreadable(found.st_ino)
+            if found.st_size > LARGEST:
+                same = [each.path for each in self.load.chronicle.of(thing.kind) if each.target == thing.target]
+                window = self.windows.begin("a large file cannot be read", *(f"file {each}" for each in same))
+                window.end = window.start + FOUND_WITHIN
+
+        return await self._damaged(unreadable)
 
     def _database(self) -> tuple[Path, Window] | None:
         """One of the databases, and the window in which what it held is lost: until it is seen to be replaced."""

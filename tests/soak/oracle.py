@@ -95,11 +95,11 @@ class Oracle:
         if got.trouble == "closed" and got.idle > IDLE:
             return ""
         tarball = asked.thing is not None and asked.thing.kind == "tarball"
-        if tarball and got.status == 200 and got.trouble == "cut":
-            hosts = self._troubled(asked.thing, got) or self.windows.touching(
-                f"file {asked.path}", got.asked - LONGEST, got.ended
-            )
-            if hosts or self.windows.touching("files", got.asked - LONGEST, got.ended):
+        if tarball and got.trouble == "cut":
+            if self.windows.touching(f"file {asked.path}", got.asked, got.ended):
+                return ""
+            hosts = self._troubled(asked.thing, got) or self.windows.touching("files", got.asked - LONGEST, got.ended)
+            if got.status == 200 and hosts:
                 return ""
         return f"the answer was {got.trouble}"
 
