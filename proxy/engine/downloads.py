@@ -134,6 +134,10 @@ class Downloads:
         elif download.source is not None:
             download.source.close()
 
+    async def settled(self) -> None:
+        """Wait until what is being fetched is stored, and room has been made for it."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     async def aclose(self) -> None:
         for task in self._running:
             task.cancel()
