@@ -109,11 +109,9 @@ class Pool(httpx.AsyncBaseTransport):
                     self._shared = None
             except (httpcore.NetworkError, httpcore.RemoteProtocolError):
                 await self.given_back(held)
-                if (
-                    held.served
-                ):  # where upstream closed one that was idle it closes others: who asks again gets a new one
-                    while self._idle:
-                        await self._closed(self._idle.popleft())
+                # Where upstream has closed one that was idle it closes others: who asks again gets a new one.
+                while held.served and self._idle:
+                    await self._closed(self._idle.popleft())
                 raise
             except BaseException:
                 await self.given_back(held)
