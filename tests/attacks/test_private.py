@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 
 from tests.attacks.stage import Stage
 from tests.upstream import faults, samples
+from tests.upstream.steps import Step
 from tests.upstream.wire import Reply, Request
 
 ME, FOLLOWING = "/api/v1/me", "/api/v1/crates?following=1"
@@ -47,7 +48,7 @@ class Echo:
     def status(self, reply: Reply) -> int:
         return 200
 
-    def steps(self, reply: Reply):  # type: ignore[no-untyped-def]
+    def steps(self, reply: Reply) -> Iterator[Step]:
         body = f"for {self.seen[-1]}".encode()
         return faults.Status(200, (("content-type", "text/plain"), *self._fields), body).steps(reply)
 
@@ -55,7 +56,10 @@ class Echo:
 def _both(stage: Stage, path: str, times: int) -> tuple[list[bytes], list[bytes]]:
     """What two people get who ask at the same time, again and again."""
     with concurrent.futures.ThreadPoolExecutor(2 * times) as pool:
-        ask: Callable[[dict[str, str]], bytes] = lambda fields: stage.got(path, fields)[2]  # noqa: E731
+
+        def ask(fields: dict[str, str]) -> bytes:
+            return stage.got(path, fields)[2]
+
         ferris = [pool.submit(ask, OF_FERRIS) for _ in range(times)]
         corro = [pool.submit(ask, OF_CORRO) for _ in range(times)]
         return [each.result(60) for each in ferris], [each.result(60) for each in corro]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +20,12 @@ WITHIN = 10.0
 
 
 def announced_soon(member: Member, *crates: str) -> None:
-    """Nobody is waited for: then each would take as long. A busy machine may take so long now and then."""
+    """Nobody is waited for: then each would take as long. A busy machine may take so long, but not half of the time."""
     seconds = []
     for crate in crates:
         member.announce(crate)
         seconds.append(member.until("announced", WITHIN)["seconds"])
-    assert min(seconds) < SOON, seconds
+    assert statistics.median(seconds) < SOON, seconds
 
 
 @pytest.mark.anyio
