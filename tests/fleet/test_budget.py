@@ -175,11 +175,16 @@ def test_what_a_killed_hub_has_let_go_is_not_let_go_again(tmp_path: Path, spawn:
     assert third.until("standing")["recent"] == 12
 
 
+def journal(path: Path, wall: float, steady: float = 0.0, boot: str = "") -> File:
+    """One whose clocks stand still."""
+    return File(path, lambda: wall, lambda: steady, boot)
+
+
 async def test_a_restart_forgets_neither_what_was_spent_nor_who_is_held(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
 
     def opened(at: float) -> Purse:
-        return Purse(SLOW, File(tmp_path / "budget", lambda: now[0]), at)
+        return Purse(SLOW, journal(tmp_path / "budget", now[0]), at)
 
     purse = opened(50.0)
     for _ in range(5):
@@ -210,14 +215,41 @@ async def test_a_hold_lasts_no_longer_than_it_was_told_whatever_the_clock_does(
     tmp_path: Path, seconds: float, left: float
 ) -> None:
     """Told while the clock was an hour ahead, read after it was set right."""
-    Purse(SLOW, File(tmp_path / "budget", lambda: 4600.0), 0.0).hold(0.0, Host.API, Hold(seconds, Why.TOLD, "wait"))
-    held = Purse(SLOW, File(tmp_path / "budget", lambda: 1000.0), 0.0).held(0.0, Host.API)
+    Purse(SLOW, journal(tmp_path / "budget", 4600.0), 0.0).hold(0.0, Host.API, Hold(seconds, Why.TOLD, "wait"))
+    held = Purse(SLOW, journal(tmp_path / "budget", 1000.0), 0.0).held(0.0, Host.API)
     assert held is not None and held.seconds == pytest.approx(left)
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 0.0, 3600.0])
+async def test_a_wall_clock_that_was_wrong_for_a_while_changes_nothing_until_the_machine_boots_anew(
+    tmp_path: Path, jump: float
+) -> None:
+    """All is written while it is wrong, and read when it is right again."""
+    path = tmp_path / "budget"
+    purse = Purse(SLOW, journal(path, 10_000.0 + jump, 700.0, "this"), 700.0)
+    for at in (660.0, 670.0, 690.0):
+        purse.note(700.0, f"at {at}", at)
+    purse.hold(700.0, Host.API, Hold(30.0, Why.TOLD, "wait"))
+    purse = Purse(SLOW, journal(path, 10_010.0, 710.0, "this"), 710.0)
+    assert purse.known(710.0) == [("at 660.0", 660.0), ("at 670.0", 670.0), ("at 690.0", 690.0)]
+    held = purse.held(710.0, Host.API)
+    assert held is not None and held.seconds == pytest.approx(20.0)
+
+
+async def test_after_a_boot_what_a_clock_ahead_wrote_keeps_its_distances(tmp_path: Path) -> None:
+    """The clock is right again: what cannot be later than now is not, and was not all sent in this moment."""
+    path = tmp_path / "budget"
+    purse = Purse(SLOW, journal(path, 13_600.0, 700.0, "this"), 700.0)
+    for at in (400.0, 660.0, 690.0):
+        purse.note(700.0, f"at {at}", at)
+    purse = Purse(SLOW, journal(path, 10_010.0, 5.0, "the next"), 5.0)
+    assert purse.known(5.0) == [("at 400.0", -285.0), ("at 660.0", -25.0), ("at 690.0", 5.0)]
+    assert waits_of(purse.book(5.0, CLIENT), 5.0) == 0, "as in a burst of three that began 25 s ago"
 
 
 async def test_the_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "budget"
-    purse = Purse(Limits(rate=1000.0, burst=1000, window=1_000_000), File(path, lambda: 0.0), 0.0)
+    purse = Purse(Limits(rate=1000.0, burst=1000, window=1_000_000), journal(path, 0.0), 0.0)
     for number in range(10_000):
         purse.book(number * 1.0, CALLER)
     assert len(path.read_bytes().splitlines()) < 4000
@@ -227,7 +259,7 @@ async def test_the_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
 async def test_a_journal_that_cannot_be_written_is_told_once_and_costs_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    purse = Purse(SLOW, File(tmp_path / "missing" / "budget", lambda: 0.0), 0.0)
+    purse = Purse(SLOW, journal(tmp_path / "missing" / "budget", 0.0), 0.0)
     assert [waits_of(purse.book(0.0, CLIENT), 0.0) for _ in range(4)] == [0, 0, 0, 10]
     assert len([record for record in caplog.records if "cannot be written" in record.message]) == 1
 
