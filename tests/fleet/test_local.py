@@ -20,19 +20,13 @@ from proxy.fleet import hub, local, place
 from proxy.fleet.local import LocalFleet
 from proxy.model import Invalidation, State
 from tests.fleet.member import Member, of
+from tests.waiting import happened
 
 Spawn = Callable[[str, str], Member]
 SOON = 1.0
 """Seconds that an announcement takes at most, whoever does not hear it; it takes that long where one is waited for."""
 WITHIN = 10.0
 """Seconds for what happens at once on a machine that has time for it."""
-
-
-async def until(condition: Callable[[], object], seconds: float = WITHIN) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
 
 
 def announced_soon(member: Member, crate: str) -> None:
@@ -139,7 +133,7 @@ async def test_a_hub_whose_socket_was_removed_makes_another(tmp_path: Path) -> N
     writer = fleet._writer
     assert writer is not None
     writer.close()
-    await until(lambda: len(lost) == 2)
+    await happened(lambda: len(lost) == 2)
     await asyncio.wait_for(fleet._joined.wait(), WITHIN)
     assert (tmp_path / "fleet.sock").exists()
     await fleet.aclose()
@@ -177,7 +171,7 @@ async def test_a_hub_that_leaves_is_followed_by_another(tmp_path: Path) -> None:
     leaving = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
     staying = await LocalFleet.opened(tmp_path, heard.append, lambda: lost.append(1))
     await leaving.aclose()
-    await until(lambda: len(lost) == 2)  # When it broke, and when all is well again.
+    await happened(lambda: len(lost) == 2)  # When it broke, and when all is well again.
     coming = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
     await coming.announce(of("serde"))
     assert heard == [of("serde")]
@@ -232,7 +226,7 @@ async def test_members_ignore_what_they_do_not_know(tmp_path: Path) -> None:
     # It hangs up after each answer: a member comes back, but not at once for ever.
     server = await asyncio.start_unix_server(newer, tmp_path / "fleet.sock")
     fleet = await LocalFleet.opened(tmp_path, heard.append, lambda: None)
-    await until(lambda: told)
+    await happened(lambda: told)
     assert json.loads(told[0]) == {"v": 1, "kind": "heard", "id": 3}
     assert (heard[0].selection.crate, heard[0].soft, heard[0].at) == ("a", False, 2.0)
     await fleet.aclose()
@@ -268,12 +262,12 @@ async def test_a_member_that_does_not_read_is_put_out(tmp_path: Path, monkeypatc
         deaf.setblocking(False)
         assert fleet._hub is not None
         members = fleet._hub._members
-        await until(lambda: len(members) == 2)
+        await happened(lambda: len(members) == 2)
         for _ in range(10):
             await asyncio.gather(*(fleet.announce(of("x" * 1000)) for _ in range(500)))
             if len(members) == 1:
                 break
-        await until(lambda: len(members) == 1)
+        await happened(lambda: len(members) == 1)
     await fleet.aclose()
 
 
@@ -285,10 +279,10 @@ async def test_nothing_is_remembered_of_what_was_announced(tmp_path: Path, monke
     assert fleet._hub is not None
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.connect(str(tmp_path / "fleet.sock"))
-        await until(lambda: len(fleet._hub._members) == 2)  # type: ignore[union-attr]
+        await happened(lambda: len(fleet._hub._members) == 2)  # type: ignore[union-attr]
         await fleet.announce(of("serde"))
         assert fleet._unheard == {}
-        await until(lambda: fleet._hub._announcements == {})  # type: ignore[union-attr]
+        await happened(lambda: fleet._hub._announcements == {})  # type: ignore[union-attr]
     await fleet.aclose()
 
 
