@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,13 +27,12 @@ from proxy.rules import bucket
 from proxy.rules.bucket import FURTHEST, LEFT, Booked, Bucket, Limits, Refused, Urgency
 from proxy.rules.holds import Why
 from proxy.stores import connection
-from tests.fleet.member import Member
+from tests.fleet.member import Spawn
 from tests.redis_server import RedisServer
 from tests.waiting import became, happened
 
 pytestmark = pytest.mark.anyio
 
-Spawn = Callable[[str, str], Member]
 CLIENT, CALLER, REFRESH = Urgency.CLIENT, Urgency.CALLER, Urgency.REFRESH
 SLOW = Limits(rate=0.1, burst=3, window=500, max_wait=25.0)
 HOLD = Hold(60.0, Why.LIMITED, "too many requests from the same IP")
