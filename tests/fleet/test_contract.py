@@ -88,8 +88,12 @@ def test_a_member_that_is_killed_is_not_waited_for(medium: tuple[str, str], spaw
     second, killed = spawn(*medium), spawn(*medium)
     second.until("open")
     killed.until("open")
+    killed.signal(signal.SIGSTOP)
+    first.announce("in vain")
+    second.until("heard", crate="in vain")
     killed.signal(signal.SIGKILL)
     killed.process.wait()
+    first.until("announced")
     for crate in ("a", "b", "c", "d"):
         first.announce(crate)
         first.until("announced")
