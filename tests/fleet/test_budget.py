@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +27,12 @@ from proxy.rules import bucket
 from proxy.rules.bucket import FURTHEST, LEFT, Booked, Bucket, Limits, Refused, Urgency
 from proxy.rules.holds import Why
 from proxy.stores import connection
-from tests.fleet.member import Member
+from tests.fleet.member import Spawn
 from tests.redis_server import RedisServer
+from tests.waiting import became, happened
 
 pytestmark = pytest.mark.anyio
 
-Spawn = Callable[[str, str], Member]
 CLIENT, CALLER, REFRESH = Urgency.CLIENT, Urgency.CALLER, Urgency.REFRESH
 SLOW = Limits(rate=0.1, burst=3, window=500, max_wait=25.0)
 HOLD = Hold(60.0, Why.LIMITED, "too many requests from the same IP")
@@ -66,12 +66,6 @@ def redis(kind: str, request: pytest.FixtureRequest) -> RedisServer | None:
     return request.getfixturevalue("shared_redis") if kind == "redis" else None
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 def waits(turns: list[Turn | Refused]) -> list[float | str]:
     """Rounded to the time that a few of them take on a busy machine: one goes in ten seconds."""
     return [tens(each.wait) if isinstance(each, Turn) else "no" for each in turns]
@@ -103,9 +97,7 @@ async def test_a_request_in_its_callers_name_is_counted(kind: str, tmp_path: Pat
     async with members(kind, tmp_path, redis) as (one, other):
         for budget in (one, other, one, other):
             budget.spend()
-        async with asyncio.timeout(10):
-            while (await other.standing()).recent < 4:
-                await asyncio.sleep(0.005)
+        await became(other.standing, lambda standing: standing.recent >= 4)
         assert waits([await one.book(CLIENT)]) == [20]
 
 
@@ -115,9 +107,7 @@ async def test_a_turn_given_back_is_the_next_ones(kind: str, tmp_path: Path, red
         assert waits(turns) == [0, 0, 0, 10, 20]
         assert isinstance(turns[4], Turn)
         turns[4].give_back()
-        async with asyncio.timeout(10):
-            while (await one.standing()).recent > 4:
-                await asyncio.sleep(0.005)
+        await became(one.standing, lambda standing: standing.recent <= 4)
         assert waits([await other.book(CLIENT)]) == [20]
 
 
@@ -128,7 +118,7 @@ async def test_a_hold_is_known_to_all_at_once_and_to_who_comes_later(
         one.hold(Host.API, HOLD)
         one.hold(Host.INDEX, Hold(30.0, Why.TOLD))
         assert one.held(Host.API) is not None
-        await until(lambda: other.held(Host.API) and other.held(Host.INDEX))
+        await happened(lambda: other.held(Host.API) and other.held(Host.INDEX))
         other.hold(Host.API, Hold(5.0, Why.TOLD, "shorter"))
         held = other.held(Host.API)
         assert held is not None and (held.why, held.words) == (HOLD.why, HOLD.words) and 50 < held.seconds <= 60
@@ -138,7 +128,7 @@ async def test_a_hold_is_known_to_all_at_once_and_to_who_comes_later(
         standing = await other.standing()
         assert standing.free == 0 and set(standing.holds) == {Host.API, Host.INDEX}
         async with members(kind, tmp_path, redis, count=1) as (late,):
-            await until(lambda: late.held(Host.API))
+            await happened(lambda: late.held(Host.API))
 
 
 async def test_a_crowd_at_once_costs_no_more_than_it_may(kind: str, tmp_path: Path, redis: RedisServer | None) -> None:
@@ -311,9 +301,8 @@ async def test_without_redis_each_machine_takes_its_part_until_it_is_back(
     one, other = (fleet.budget for fleet in fleets)
     assert waits([await one.book(REFRESH), await other.book(REFRESH), await one.book(CLIENT)]) == [0, 0, 0]
     own_redis.kill()
-    async with asyncio.timeout(10):
-        while not (await one.standing()).alone or not (await other.standing()).alone:
-            await asyncio.sleep(0.005)
+    for each in (one, other):
+        await became(each.standing, lambda standing: standing.alone)
     # Two machines were seen: each has half the rate, behind what Redis granted it.
     assert waits([await one.book(CLIENT) for _ in range(3)]) == [20, "no", "no"]
     assert waits([await other.book(CLIENT) for _ in range(3)]) == [10, "no", "no"]
@@ -321,9 +310,8 @@ async def test_without_redis_each_machine_takes_its_part_until_it_is_back(
     one.hold(Host.API, HOLD)
     assert isinstance(await one.book(CLIENT), Refused)
     own_redis.start()
-    async with asyncio.timeout(10):
-        while (await one.standing()).alone or (await other.standing()).alone:
-            await asyncio.sleep(0.005)
+    for each in (one, other):
+        await became(each.standing, lambda standing: not standing.alone)
     # It is empty, and told by each what it knows.
     assert (await other.standing()).recent == 6
     assert waits([await other.book(CLIENT)]) == ["no"]

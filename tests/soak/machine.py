@@ -8,7 +8,6 @@ import os
 import random
 import resource
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from tests.soak.plan import Kind
 from tests.soak.stage import Levers, Server
 from tests.soak.windows import INDEX, JSON, TARBALLS, Window, Windows
 from tests.soak.wire import Connection
+from tests.waiting import came
 
 HOUR = 3600.0
 PAGE = 4096
@@ -118,7 +118,7 @@ class Machine:
         before = self.server.log_file.stat().st_size
         self.server.config.write_text(text)
         self.server.tell(signal.SIGHUP)
-        if not await _until(lambda: said in self._told(before), 30.0):
+        if not await asyncio.to_thread(came, lambda: said in self._told(before)):
             faults.append(f"SIGHUP was not heard: there is no {said!r}")
         asked = Asked("POST", "/-/purge", None)
         for token, status in ((self._token, 200), ("another", 401)):
@@ -287,12 +287,3 @@ def fill(file: Path) -> None:
                 os.posix_fallocate(filler.fileno(), filler.seek(0, os.SEEK_END), size)
             except OSError:
                 size //= 2
-
-
-async def _until(ready: Callable[[], bool], within: float) -> bool:
-    end = time.monotonic() + within
-    while not ready():
-        if time.monotonic() > end:
-            return False
-        await asyncio.sleep(0.05)
-    return True
