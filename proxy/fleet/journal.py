@@ -87,7 +87,7 @@ def boot() -> str:
 class File:
     """A journal at `path`. Where it cannot be written, that is logged once and all goes on.
 
-    `wall` and `steady`: clocks, in seconds. The latter is the same for all processes of one `boot`; "": it is not known.
+    `wall` and `steady`: clocks, in seconds. The latter is the same for all processes of one `boot`, "" where unknown.
     """
 
     def __init__(self, path: Path, wall: Callable[[], float], steady: Callable[[], float], boot: str) -> None:
