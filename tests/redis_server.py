@@ -46,6 +46,16 @@ class RedisServer:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def demote(self) -> None:
+        """From now on it is a replica, of nobody who is there: it may be read, and closes no connection."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(_START_SECONDS)
+            client.connect(str(self.socket))
+            client.sendall(b"REPLICAOF 127.0.0.1 1\r\n")
+            said = client.recv(64)
+        if not said.startswith(b"+OK"):
+            raise RuntimeError(f"valkey-server is no replica: {said!r}")
+
     def kill(self) -> None:
         if self._process is not None:
             self._signal(signal.SIGKILL)
@@ -85,3 +95,24 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
     finally:
         server.kill()
         shutil.rmtree(directory, ignore_errors=True)
+
+
+class Failover:
+    """`url` leads to `first` until it is `done`, then to `second`; `first` closes no connection, but is read-only."""
+
+    def __init__(self, first: RedisServer, second: RedisServer) -> None:
+        self.first, self.second = first, second
+        self._link = first.socket.with_name("link")
+        self._link.symlink_to(first.socket)
+        self.url = f"unix://{self._link}"
+
+    def done(self) -> None:
+        self._link.unlink()
+        self._link.symlink_to(self.second.socket)
+        self.first.demote()
+
+
+@contextlib.contextmanager
+def failover() -> Iterator[Failover]:
+    with redis_server() as first, redis_server() as second:
+        yield Failover(first, second)

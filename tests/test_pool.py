@@ -17,6 +17,7 @@ import pytest
 
 from proxy.upstream import connection
 from proxy.upstream.pool import REUSED, Pool
+from tests.waiting import happened
 
 pytestmark = pytest.mark.anyio
 KEPT = 3
@@ -171,12 +172,7 @@ async def crowd(pool: Pool, may: asyncio.Event, many: int, arrived: Callable[[],
 
 
 def reached(taken: list[int], total: int) -> Callable[[], Awaitable[None]]:
-    async def arrived() -> None:
-        async with asyncio.timeout(20):
-            while sum(taken) < total:
-                await asyncio.sleep(0.001)
-
-    return arrived
+    return lambda: happened(lambda: sum(taken) >= total)
 
 
 async def test_each_has_a_connection_to_itself_and_the_last_ones_are_kept() -> None:

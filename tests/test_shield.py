@@ -24,6 +24,7 @@ from proxy.upstream.limited import REPEATED
 from proxy.upstream.peeked import ENOUGH
 from proxy.upstream.shield import Shield
 from tests import virtual_time
+from tests.waiting import became
 
 pytestmark = pytest.mark.anyio
 
@@ -175,12 +176,9 @@ async def test_who_leaves_the_queue_gives_the_turn_back(tmp_path: Path) -> None:
     async with shielded(upstream, tmp_path, Limits(rate=0.1, burst=1, max_wait=15.0)) as shield:
         await shield.send(read())
         waiting = asyncio.create_task(shield.send(read()))
-        while (await shield.standing()).recent < 2:
-            await asyncio.sleep(0.005)
+        await became(shield.standing, lambda standing: standing.recent == 2)
         waiting.cancel()
-        async with asyncio.timeout(5):
-            while (await shield.standing()).recent > 1:
-                await asyncio.sleep(0.005)
+        await became(shield.standing, lambda standing: standing.recent == 1)
     assert len(upstream.asked) == 1
 
 
@@ -262,9 +260,7 @@ async def test_a_hold_ends_by_itself_and_those_who_wait_meanwhile_are_refused(tm
         assert not isinstance(first, BaseException) and first.head.status == 429
         assert isinstance(second, Throttled) and second.retry_after in (1, 2)
         assert len(upstream.asked) == 1
-        async with asyncio.timeout(5):
-            while Host.API in (await shield.standing()).holds:
-                await asyncio.sleep(0.02)
+        await became(shield.standing, lambda standing: Host.API not in standing.holds)
         assert (await shield.send(read())).head.status == 200
 
 

@@ -10,6 +10,7 @@ import httpcore
 import pytest
 
 from proxy.upstream.wire import Backend, Wire
+from tests.waiting import happened
 
 pytestmark = pytest.mark.anyio
 MUCH = b"0123456789abcdef" * 2**20
@@ -62,9 +63,7 @@ async def connected() -> AsyncIterator[tuple[Wire, Other]]:
 
 
 async def until_readable(wire: Wire) -> None:
-    async with asyncio.timeout(20):
-        while not wire.get_extra_info("is_readable"):
-            await asyncio.sleep(0.001)
+    await happened(lambda: wire.get_extra_info("is_readable"))
 
 
 async def test_all_arrives_in_order_and_then_the_end() -> None:
@@ -82,9 +81,7 @@ async def test_who_does_not_read_holds_the_other_end_up() -> None:
     async with connected() as (wire, other):
         for _ in range(8):
             other.transport.write(MUCH)
-        async with asyncio.timeout(20):
-            while not wire._received._stopped:
-                await asyncio.sleep(0.001)
+        await happened(lambda: wire._received._stopped)
         for _ in range(100):
             await asyncio.sleep(0)
         assert wire._received._size < 2**20

@@ -2,7 +2,8 @@
 
 A line is written before anybody is told what it says: what is lost with a process has cost nothing yet, and what is
 in the file may have been sent. There is no fsync: only a machine that loses its power forgets the last seconds, and
-it takes longer than those to come back.
+it takes longer than those to come back. Until it boots anew a steady clock counts, which nobody sets; from then on only
+the wall clock can tell how long ago a line was written.
 """
 
 from __future__ import annotations
@@ -75,12 +76,25 @@ class Nowhere:
         pass
 
 
-class File:
-    """A journal at `path`, by the wall `clock`. Where it cannot be written, that is logged once and all goes on."""
+def boot() -> str:
+    """What this boot of the machine is called, and no other; "" where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()  # proc(5)
+    except OSError:
+        return ""
 
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+
+class File:
+    """A journal at `path`. Where it cannot be written, that is logged once and all goes on.
+
+    `wall` and `steady`: clocks, in seconds. The latter is the same for all processes of one `boot`, "" where unknown.
+    """
+
+    def __init__(self, path: Path, wall: Callable[[], float], steady: Callable[[], float], boot: str) -> None:
         self._path = path
-        self._clock = clock
+        self._wall = wall
+        self._steady = steady
+        self._boot = boot
         self._descriptor: int | None = None
         self._lines = 0
         self._failed = False
@@ -93,18 +107,17 @@ class File:
             lines = self._path.read_bytes().splitlines()
         except OSError:
             lines = []
-        now = self._clock()
         for number, line in enumerate(lines):
             with contextlib.suppress(ValueError):  # one that was not finished, or nothing of ours
                 match understood := orjson.loads(line):
                     case {"spent": float() | int() as at}:
                         name = understood.get("name")  # earlier releases gave none
-                        spent[name if isinstance(name, str) else f"line {number} {at}"] = at - now
+                        spent[name if isinstance(name, str) else f"line {number} {at}"] = self._left(at, understood)
                     case {"held": str(host), "until": float() | int() as until, "why": str(why), "words": str(words)}:
                         # A clock that went backwards makes no hold longer; earlier releases gave no length.
                         length = understood.get("seconds")
                         most = float(length) if isinstance(length, float | int) else LONGEST
-                        holds[Host(host)] = Hold(min(until - now, most), Why(why), words)
+                        holds[Host(host)] = Hold(min(self._left(until, understood), most), Why(why), words)
         in_order = sorted(spent.items(), key=lambda each: each[1])
         return Record(tuple(in_order), {host: hold for host, hold in holds.items() if hold.seconds > 0})
 
@@ -136,13 +149,23 @@ class File:
         if descriptor is not None:
             os.close(descriptor)
 
+    def _left(self, at: float, line: Mapping[str, object]) -> float:
+        """Seconds from now until the time of a line, `at` by the wall clock."""
+        steady = line.get("steady")
+        if isinstance(steady, float | int) and line.get("boot") == self._boot != "":
+            return steady - self._steady()
+        return at - self._wall()
+
     def _spent(self, name: str, at: float) -> bytes:
-        return orjson.dumps({"spent": self._clock() + at, "name": name}) + b"\n"
+        return self._line({"spent": self._wall() + at, "name": name}, at)
 
     def _held(self, host: Host, hold: Hold) -> bytes:
-        until = self._clock() + hold.seconds
+        until = self._wall() + hold.seconds
         fields = {"held": host, "until": until, "seconds": hold.seconds, "why": hold.why, "words": hold.words}
-        return orjson.dumps(fields) + b"\n"
+        return self._line(fields, hold.seconds)
+
+    def _line(self, fields: Mapping[str, object], seconds: float) -> bytes:
+        return orjson.dumps({**fields, "steady": self._steady() + seconds, "boot": self._boot}) + b"\n"
 
     def _write(self, lines: Iterable[bytes]) -> None:
         data = b"".join(lines)

@@ -23,7 +23,7 @@ from proxy.fleet.base import Lease, Listener, Lost, Told, deaf
 from proxy.fleet.bookings import Bookings
 from proxy.fleet.claims import Claims
 from proxy.fleet.hub import Hub
-from proxy.fleet.journal import File
+from proxy.fleet.journal import File, boot
 from proxy.fleet.messages import LONGEST, invalidation, line, of_invalidation, understood
 from proxy.fleet.purse import Purse
 from proxy.fleet.tally import Tally
@@ -147,8 +147,8 @@ class LocalFleet:
             return await self._welcomed(path) if self._hub else None
 
     def _purse(self) -> Purse:
-        journal = File(self._directory / "budget", self._clock)
-        return Purse(self._limits, journal, asyncio.get_running_loop().time())
+        steady = asyncio.get_running_loop().time
+        return Purse(self._limits, File(self._directory / "budget", self._clock, steady, boot()), steady())
 
     async def _welcomed(self, path: Path) -> tuple[StreamReader, StreamWriter]:
         """A connection that the hub knows of: what is announced from now on is heard. OSError where it breaks."""

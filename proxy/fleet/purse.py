@@ -104,14 +104,18 @@ class Purse:
         self._journal.close()
 
     def _remember(self, record: Record, now: float) -> None:
-        for name, at in record.spent:
-            # What lies further ahead than anybody books comes from a clock that went backwards: it counts as now.
-            sent = now + (at if at <= self._limits.max_wait else 0.0)
-            self._bucket = bucket.sent(self._bucket, self._limits, sent)
-            self._names[name] = sent
+        furthest = max((at for _, at in record.spent), default=0.0)
+        for at, name in sorted((self._past(at, furthest), name) for name, at in record.spent):
+            self._bucket = bucket.sent(self._bucket, self._limits, now + at)
+            self._names[name] = now + at
         for host, hold in record.holds.items():
             self._holds[host] = _Until(now + hold.seconds, hold)
         self._journal.renew(self._record(now))
+
+    def _past(self, at: float, furthest: float) -> float:
+        """What lies further ahead than anybody books was written by a clock that has gone backwards since: the last of
+        it counts as now, the others as so long before as they were."""
+        return at if at <= self._limits.max_wait else at - furthest
 
     def _record(self, now: float) -> Record:
         self._names = dict(self.known(now))

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError
 
 from proxy.fleet.base import Lease, Listener, Lost, Told, deaf
 from proxy.fleet.bookings import Bookings
@@ -136,6 +136,8 @@ class RedisFleet:
         asked = False
         while True:
             message = await subscription.get_message(timeout=SILENCE)
+            if connection.outdated(subscription):
+                raise ConnectionError("another Redis has taken over")
             if message is None:
                 if asked:
                     raise TimeoutError("Redis is silent")

@@ -207,7 +207,8 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         self.draining = True
         if self.answering is None or self.in_head:
-            self.loop.call_later(GRACE, super().shutdown)
+            # Two turns more, in which what has come is read: it may be this process that is late.
+            self.loop.call_later(GRACE, self.loop.call_soon, self.loop.call_soon, super().shutdown)
         else:
             super().shutdown()
 

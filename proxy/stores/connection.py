@@ -1,17 +1,20 @@
-"""A redis-py client set up so that a dead or hung server costs fractions of a second and answers stay in step.
+"""A redis-py client set up so that a dead or hung server costs fractions of a second and answers stay in step, and that
+it follows its URL when another server takes over behind it.
 
 It knows the URL, and is the only place that does: what it tells never holds a password.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from proxy.errors import SettingsError
@@ -33,7 +36,8 @@ def client(url: str) -> Redis:
         options: dict[str, Any] = {**parse_url(url), **_settings()}
         if options.get("connection_class") is UnixDomainSocketConnection and not options.get("path"):
             raise ValueError("no path")
-        options["connection_class"] = _telling(options.get("connection_class", Connection))
+        kind = options.get("connection_class", Connection)
+        options["connection_class"] = _telling(kind, lambda: _dropped(pool))
         pool = BlockingConnectionPool(**options)
         pool.make_connection()  # type: ignore[no-untyped-call]  # options that no connection takes show here, not at the first command
     except (TypeError, ValueError, AttributeError, RedisError):
@@ -42,11 +46,20 @@ def client(url: str) -> Redis:
     return Redis.from_pool(pool)
 
 
-def _telling(kind: type[Any]) -> type[Any]:
+def _telling(kind: type[Any], elsewhere: Callable[[], Awaitable[None]]) -> type[Any]:
     """A connection that says in Redis's words when it is gone: to uvloop a transport that was closed a moment ago is a
-    mistake in the program (RuntimeError), which nobody expects of a server that went away."""
+    mistake in the program (RuntimeError), which nobody expects of a server that went away. And one whose server is
+    read-only, since another one has become the primary in its place, has `elsewhere` called: no connection that was
+    made until now leads to the right one."""
 
     class Telling(kind):  # type: ignore[misc]  # one of three kinds, known only now
+        async def read_response(self, *args: Any, **options: Any) -> Any:
+            try:
+                return await super().read_response(*args, **options)
+            except ReadOnlyError:
+                await elsewhere()
+                raise
+
         async def send_packed_command(self, *args: Any, **options: Any) -> None:
             try:
                 await super().send_packed_command(*args, **options)
@@ -62,8 +75,9 @@ def _settings() -> dict[str, Any]:
         "timeout": _SECONDS,  # for a free connection
         "socket_timeout": _SECONDS,
         "socket_connect_timeout": _SECONDS,
-        # One more attempt hides that the server closed an idle connection; redis-py's own ten take seconds.
-        "retry": Retry(NoBackoff(), 1),
+        # One more attempt, on a new connection, hides that the server closed an idle one or is the primary no more;
+        # redis-py's own ten take seconds.
+        "retry": Retry(NoBackoff(), 1, (ConnectionError, TimeoutError, ReadOnlyError)),
         # With them on, redis-py 8.1 does not look for unread data on a connection that it takes from the pool
         # (redis/redis-py issue 4252): an answer too many, and everyone gets the one before his own.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
@@ -86,6 +100,15 @@ def told(client: Redis, error: BaseException) -> str:
 
 async def dropped(client: Redis) -> None:
     """Close every connection: the idle ones now, the others when their command is done."""
-    pool = client.connection_pool
+    await _dropped(client.connection_pool)
+
+
+def outdated(subscription: PubSub) -> bool:
+    """Whether its connection, which is never done, leads to a server that is the primary no more."""
+    made: Connection | None = subscription.connection
+    return made is not None and made.should_reconnect()  # type: ignore[no-untyped-call]
+
+
+async def _dropped(pool: ConnectionPool) -> None:
     await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
     await pool.disconnect(inuse_connections=False)

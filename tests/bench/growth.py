@@ -56,6 +56,7 @@ def measured(sizes: Sequence[int], seconds: float, told: Told) -> list[Figure]:
                     take(_started(opened, running, size, kind, settings))
                 take(_hits(opened, sizes, kind, seconds, told))
         for size in sizes:
+            take(keeping.commanded(_home(opened, size) / "cache", size))
             take(keeping.measured(_home(opened, size) / "cache", size))
             take(keeping.tier(size))
     return figures

@@ -1,4 +1,4 @@
-"""The stores of a grown cache asked in process what operators ask, made to make room; and the memory tier alone."""
+"""A grown cache asked what operators ask, by command and in process, and made to make room; the memory tier alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from pathlib import Path
@@ -16,6 +18,8 @@ from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
 from proxy.stores.memory import Memory
 from tests.bench import cores, filling
+from tests.bench.load import Failed
+from tests.bench.processes import ROOT
 from tests.bench.targets import Figure
 
 # Makes room for a tenth of what is there, as a limit that was lowered would.
@@ -24,6 +28,22 @@ _LOOKED_UP = 1000
 _TURNS = 50
 # From so many answers on, what else moves in this process is nothing beside them.
 _WEIGHED = 100_000
+
+
+def commanded(directory: Path, size: int) -> list[Figure]:
+    """How long an operator waits for each command that looks at all of a `cache.dir`. Raises `Failed`."""
+    figures = []
+    # There is room for all of it, so that `gc` only looks.
+    environment = os.environ | {"CRATES_PROXY_CACHE__DIR": str(directory), "CRATES_PROXY_CACHE__MIN_FREE": "0"}
+    for name in ("stats", "gc", "verify"):
+        begun = time.monotonic()
+        command = [sys.executable, "-m", "proxy", name, "--json"]
+        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            raise Failed(f"`crates-proxy {name}` on {size:,} answers ended with {ended.returncode}: {ended.stderr}")
+        title = f"`crates-proxy {name}` with {size:,} answers"
+        figures.append(Figure(f"growth-command-{name}-{size}", title, time.monotonic() - begun, "s"))
+    return figures
 
 
 def measured(directory: Path, size: int) -> list[Figure]:

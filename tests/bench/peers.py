@@ -18,7 +18,7 @@ from tests.bench.processes import Running, found, free_port, serving
 # a loopback hold 64 KB, and the last one of a file would wait 40 ms for an acknowledgement as on no user's network.
 _NGINX = Template("""
 daemon off;
-worker_processes 1;
+worker_processes $workers;
 $user
 pid $dir/pid;
 error_log $dir/error.log;
@@ -39,7 +39,7 @@ http {
     upstream static { server 127.0.0.1:$static; $keepalive }
     $tuned
     server {
-        listen 127.0.0.1:$port backlog=2048;
+        listen 127.0.0.1:$port backlog=2048 $reuseport;
         proxy_cache crates;
         proxy_cache_valid 200 5m;
         proxy_cache_lock on;
@@ -102,7 +102,7 @@ sub vcl_deliver {
 
 
 @contextlib.contextmanager
-def nginx(directory: Path, upstream: Sequence[int], core: int, *, tuned: bool) -> Iterator[Running]:
+def nginx(directory: Path, upstream: Sequence[int], core: int, *, tuned: bool, workers: int = 1) -> Iterator[Running]:
     """`upstream`: the ports of API, index and static host."""
     binary, port = found("nginx", "nginx"), free_port()
     directory.mkdir()
@@ -110,6 +110,8 @@ def nginx(directory: Path, upstream: Sequence[int], core: int, *, tuned: bool) -
     text = _NGINX.substitute(
         dir=directory,
         port=port,
+        workers=workers,
+        reuseport="reuseport" if workers > 1 else "",  # a queue of its own for each, as here
         api=api,
         index=index,
         static=static,

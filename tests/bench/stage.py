@@ -18,6 +18,7 @@ from tests.upstream import Registry
 
 OURS, REDIS, TWO = "crates-proxy", "crates-proxy, Redis only", "crates-proxy, 2 workers"
 NGINX, TUNED, VARNISH, EMPTY = "nginx", "nginx tuned", "varnish", "empty protocol"
+TUNED_TWO = "nginx tuned, 2 workers"
 PROXIES = (OURS, REDIS, TWO)
 
 _SAYS = r"crates-proxy: serving on http://127\.0\.0\.1:(\d+)"
@@ -137,6 +138,8 @@ class Stage:
                 return peers.nginx(directory, ports, core, tuned=False)
             case "nginx tuned":
                 return peers.nginx(directory, ports, core, tuned=True)
+            case "nginx tuned, 2 workers":
+                return peers.nginx(directory, ports, core, tuned=True, workers=2)
             case "varnish":
                 return peers.varnish(directory, ports, core)
         raise LookupError(name)

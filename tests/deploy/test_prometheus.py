@@ -16,6 +16,7 @@ from tests.deploy.files import ROOT
 from tests.e2e import harness
 from tests.e2e.test_front import free_port, program
 from tests.upstream import Upstream
+from tests.waiting import came
 
 SCRAPES = """
 global: {{scrape_interval: 200ms, evaluation_interval: 200ms}}
@@ -70,7 +71,7 @@ def prometheus(tmp_path: Path) -> Iterator[Prometheus]:
         try:
             started = Prometheus(f"http://127.0.0.1:{port}")
             scraped = 'count(up{job="crates-proxy"} == 1)'
-            assert harness.until(lambda: bool((started.get("query", query=scraped) or {}).get("result")), 60.0), (
+            assert came(lambda: (started.get("query", query=scraped) or {}).get("result"), 60.0), (
                 tmp_path / "log"
             ).read_text()
             yield started
@@ -84,7 +85,7 @@ def test_every_rule_and_every_panel_is_evaluated_on_what_is_scraped(prometheus: 
         groups = (prometheus.get("rules") or {"groups": []})["groups"]
         return [rule for group in groups for rule in group["rules"] if rule["health"] == "ok"]
 
-    assert harness.until(lambda: len(evaluated()) == len(observing.RULES), 30.0), prometheus.get("rules")
+    assert came(lambda: len(evaluated()) == len(observing.RULES)), prometheus.get("rules")
     assert [rule["name"] for rule in evaluated() if rule["state"] == "firing"] == []
 
     families = {"up", *map(family, prometheus.get("metadata"))}

@@ -10,14 +10,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.toolchains import Toolchain
+from tests.waiting import came
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,16 +25,6 @@ START_WITHIN = 45.0  # of a machine that is busy with other tests
 STOP_WITHIN = 15.0
 
 _SERVING = re.compile(r"crates-proxy: serving on (https?://[^\s\"]+)")
-
-
-def until(ready: Callable[[], bool], within: float) -> bool:
-    """Whether `ready` came true in time."""
-    end = time.monotonic() + within
-    while not ready():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 class Proxy:
@@ -102,7 +92,7 @@ class Proxy:
                 start_new_session=True,
             )
         process = self._process
-        until(lambda: bool(_SERVING.search(self.log, before)) or process.poll() is not None, START_WITHIN)
+        came(lambda: _SERVING.search(self.log, before) or process.poll() is not None, START_WITHIN)
         serving = _SERVING.search(self.log, before)
         if serving is None:
             code = process.poll()

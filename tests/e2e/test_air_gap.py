@@ -22,10 +22,11 @@ from backports import zstd
 
 from tests.e2e import harness
 from tests.e2e.commands import ran
-from tests.e2e.harness import ROOT, Cargo, until
+from tests.e2e.harness import ROOT, Cargo
 from tests.e2e.toolchains import Toolchain
 from tests.redis_server import redis_server
 from tests.upstream import Upstream, faults, samples
+from tests.waiting import until
 
 NewCargo = Callable[[Toolchain, str], Cargo]
 
@@ -182,7 +183,7 @@ def test_an_import_that_is_killed_is_run_again(warmed: Warmed) -> None:
     process.stdin.write(half.compress(plain[:cut]) + half.flush(half.FLUSH_BLOCK))
     process.stdin.flush()
     tarballs = warmed.home / "other/tarballs"
-    assert until(lambda: any(tarballs.glob("tmp/*")), 20), "it is filling a file"
+    until(lambda: any(tarballs.glob("tmp/*")))  # it is filling a file
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdin.close()
@@ -209,7 +210,7 @@ def test_a_running_server_sees_what_was_imported(
         # That there is no such crate is in the memory of both workers, and would be for an hour.
         warmed.upstream.fault("index GET", faults.Status(404))
         path = proxy.url + "/index/le/af/leaf"
-        assert until(lambda: {httpx.get(path, trust_env=False).status_code for _ in range(8)} == {404}, 10)
+        until(lambda: {httpx.get(path, trust_env=False).status_code for _ in range(8)} == {404})
         asked = len(warmed.upstream.asked())
         beside = {
             **settings,

@@ -12,9 +12,10 @@ import pytest
 
 from tests.e2e import harness
 from tests.e2e.commands import ran
-from tests.e2e.harness import ROOT, until
+from tests.e2e.harness import ROOT
 from tests.redis_server import redis_server
 from tests.upstream import Upstream, faults, samples
+from tests.waiting import until
 
 COMMANDS = (
     *("serve", "warm", "check", "export", "import", "purge", "verify", "gc"),
@@ -116,8 +117,8 @@ def test_a_purge_reaches_every_worker_of_a_running_server(
             "CRATES_PROXY_CACHE__DIR": str(proxy.cache),
             "CRATES_PROXY_REDIS__PREFIX": proxy.prefix,
         }
-        assert until(lambda: set(verdicts(proxy.url, CRATE)) == {"HIT"}, 10)
-        assert until(lambda: set(verdicts(proxy.url, INDEX)) == {"HIT"}, 10)
+        until(lambda: set(verdicts(proxy.url, CRATE)) == {"HIT"})
+        until(lambda: set(verdicts(proxy.url, INDEX)) == {"HIT"})
         done = ran("purge", "--crate", "LEAF", settings=beside, home=tmp_path)
         assert (done.returncode, done.stdout.strip()) == (0, "2"), done.stderr
         # Whichever worker is asked next has nothing, and one upstream request later all of them share the new copy.
@@ -142,7 +143,7 @@ def test_a_change_through_one_replica_is_seen_by_the_other_at_once(tmp_path: Pat
             harness.proxy(tmp_path / "two", {**settings, "CRATES_PROXY_REDIS__PREFIX": "shared:"}) as two,
         ):
             for url in (one.url, two.url):
-                assert until(partial(_warm, url), 10)
+                until(partial(_warm, url))
             assert len(upstream.asked(host="index")) == 1, "what one replica has fetched, the other need not"
             answer = httpx.delete(
                 f"{one.url}/api/v1/crates/leaf/1.0.0/yank",

@@ -24,8 +24,9 @@ from tests.e2e import browser as browser_
 from tests.e2e import harness
 from tests.e2e.browser import looking
 from tests.e2e.toolchains import Toolchain
-from tests.metered import eventually, metrics, stats
+from tests.metered import metrics, stats
 from tests.upstream import Upstream
+from tests.waiting import until
 
 TOKEN = "admin-token-of-these-tests"
 TIMES = 3
@@ -54,7 +55,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             httpx.get(f"{proxy.url}/api/v1/crates/leaf/1.1.0/download", trust_env=False, timeout=30)
             upstream.start("static")
             # Each worker writes its figures down within some seconds: from then on all tell the same.
-            eventually(lambda: sum(stats(proxy.url)["requests"].values()) == REQUESTS + 1, 45)
+            until(lambda: sum(stats(proxy.url)["requests"].values()) == REQUESTS + 1)
             yield proxy.url
 
 

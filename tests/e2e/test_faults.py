@@ -15,13 +15,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.harness import Proxy, proxy, until
+from tests.e2e.harness import Proxy, proxy
 from tests.soak.census import cpu_seconds, descriptors
 from tests.soak.machine import fill
 from tests.soak.stage import ROOM, small_file_system
 from tests.upstream import Source, Upstream, samples
+from tests.waiting import until
 
-WITHIN = 30.0
 PACKAGES = [f"large-{number}" for number in range(6)]
 
 
@@ -80,7 +80,7 @@ def test_a_full_disk_is_passed_by_and_used_again_once_there_is_room(
         for path in bodies:
             assert get(running.url + path).content == bodies[path]
         assert not upstream.asked("static"), "all of it is stored now"
-        assert until(lambda: "degraded" not in get(running.url + "/readyz").text, WITHIN)
+        until(lambda: "degraded" not in get(running.url + "/readyz").text)
         assert running.stop() == 0
 
 
@@ -108,7 +108,7 @@ def test_without_descriptors_who_is_connected_goes_on_and_nothing_spins(
             time.sleep(0.2)
         assert cpu_seconds(running.pid) - spent < 1.0, "it waits, and does not try without end"
         resource.prlimit(running.pid, resource.RLIMIT_NOFILE, limit)
-        assert until(lambda: get(running.url + path).status_code == 200, WITHIN)
+        until(lambda: get(running.url + path).status_code == 200)
         for path, tarball in large.items():
             assert get(running.url + path).content == tarball
         assert running.stop() == 0

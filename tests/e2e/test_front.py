@@ -19,6 +19,7 @@ from tests.e2e import harness
 from tests.e2e.harness import ROOT, Cargo
 from tests.e2e.toolchains import Toolchain
 from tests.upstream import Upstream, samples
+from tests.waiting import came
 
 FRONT = ROOT / "deploy" / "front"
 
@@ -135,7 +136,7 @@ def front(
         with (folder / "stderr.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=_home(folder))
         try:
-            assert harness.until(lambda: _serves(port), 15.0), (folder / "stderr.log").read_text()
+            assert came(lambda: _serves(port)), (folder / "stderr.log").read_text()
             yield Front(url, certificate.cert, folder)
         finally:
             process.terminate()
@@ -154,7 +155,7 @@ def test_cargo_fetches_through_tls_and_http2(
     user = new_cargo(newest, front.url + "/index")
     (user.home / "config.toml").write_text(f'[http]\ncainfo = "{front.trusted}"\n')
     user.must("fetch", cwd=program)
-    assert harness.until(lambda: front.log.count("/download") >= len(samples.LOCKED), 5.0), front.log
+    assert came(lambda: front.log.count("/download") >= len(samples.LOCKED)), front.log
     assert "HTTP/2.0" in front.log
     assert "HTTP/1.1" not in front.log.replace('"Via"', "")
 

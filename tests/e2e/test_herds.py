@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import harness
-from tests.e2e.harness import Proxy, until
+from tests.e2e.harness import Proxy
 from tests.e2e.herd import Got, connected, herd
 from tests.redis_server import redis_server
 from tests.upstream import Source, Upstream, faults, samples
+from tests.waiting import until
 
 CLIENTS = 500
 JSON, INDEX, TARBALL = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/crates/big/1.0.0/download"
@@ -112,7 +113,7 @@ def test_a_tarball_is_fetched_twice_if_the_worker_dies_half_way(
                 return bool(filling())
             return False
 
-        assert until(half_way, 15.0)
+        until(half_way)
         (file,) = filling()
         os.kill(int(file.name.partition("-")[0]), signal.SIGKILL)
 

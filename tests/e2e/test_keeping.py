@@ -16,8 +16,9 @@ import pytest
 
 from tests.e2e import harness
 from tests.e2e.commands import ran
-from tests.e2e.harness import Proxy, until
+from tests.e2e.harness import Proxy
 from tests.upstream import Source, Upstream, samples
+from tests.waiting import until
 
 SIZE = 700_000  # more than what is held in memory: it is held open instead
 CRATES = ("one", "two", "three")
@@ -128,7 +129,7 @@ def test_gc_trims_what_was_not_used_for_longest_beside_a_running_server(running:
     assert [path.exists() for path in held].count(False) == 1
     # Nobody holds it open any more: the room is free.
     gone = next(path for path in held if not path.exists())
-    assert until(lambda: not _open_in(running.proxy, str(gone)), 5)
+    until(lambda: not _open_in(running.proxy, str(gone)))
     for name in CRATES:
         assert running.served(name, 2) == {running.tarball(name)}
     none = {**running.beside, "CRATES_PROXY_CACHE__MIN_FREE": "1000TiB"}

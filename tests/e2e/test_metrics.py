@@ -15,8 +15,9 @@ import httpx
 
 from tests.e2e import harness
 from tests.e2e.harness import Proxy
-from tests.metered import Samples, eventually, metrics, stats
+from tests.metered import Samples, metrics, stats
 from tests.upstream import Upstream, faults, samples
+from tests.waiting import until
 
 INDEX, TARBALL, CRATE = "/index/le/af/leaf", "/api/v1/crates/leaf/1.0.0/download", "/api/v1/crates/leaf"
 WORKERS = {"CRATES_PROXY_SERVER__WORKERS": "3"}
@@ -51,12 +52,12 @@ def test_every_worker_tells_the_sum_of_all_and_a_killed_worker_takes_nothing_alo
             ask(proxy.url, INDEX, 60)
             ask(proxy.url, TARBALL, 20)
             expected += 80
-            eventually(lambda: all(found.total("requests_total") == expected for found in told(proxy.url)))  # noqa: B023
+            until(lambda: all(found.total("requests_total") == expected for found in told(proxy.url)))  # noqa: B023
             if victims == 3:
                 break
             before = set(workers(proxy))
             os.kill(sorted(before)[victims % len(before)], signal.SIGKILL)  # one of them is the hub
-            eventually(lambda: len(set(workers(proxy)) - before) == 1)  # noqa: B023
+            until(lambda: len(set(workers(proxy)) - before) == 1)  # noqa: B023
             # Never back, not even for the moment in which another becomes the hub.
             assert min(found.total("requests_total") for found in told(proxy.url)) >= expected
         found = metrics(proxy.url)
@@ -72,7 +73,7 @@ def test_the_book_loses_seconds_at_most_when_everything_is_killed(tmp_path: Path
     with harness.proxy(tmp_path / "proxy", {**upstream.settings_env(), **WORKERS}) as proxy:
         ask(proxy.url, INDEX, 30)
         # One that is asked writes down what is its own; the others do so every few seconds.
-        eventually(lambda: sum(stats(proxy.url)["requests"].values()) == 30, 15)
+        until(lambda: sum(stats(proxy.url)["requests"].values()) == 30)
         files = {path for path in proxy.cache.rglob("*") if path.is_file()}
         proxy.kill()
         proxy.start()

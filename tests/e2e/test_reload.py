@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.harness import Proxy, until
+from tests.e2e.harness import Proxy
 from tests.upstream import Upstream
+from tests.waiting import came, until
 
-WITHIN = 30.0
 CONNECTIONS = 12
 """New ones, one after the other: two workers are both among those who take them, but for once in two thousand times."""
 
@@ -44,12 +44,12 @@ def reloaded(proxy: Proxy, text: str, said: str) -> None:
     before = len(proxy.log)
     written(proxy, text)
     proxy.tell(signal.SIGHUP)
-    assert until(lambda: bool(re.search(said, proxy.log[before:])), WITHIN), proxy.log[before:]
+    assert came(lambda: re.search(said, proxy.log[before:])), proxy.log[before:]
 
 
 def everywhere(check: Callable[[], bool]) -> bool:
     """Whether it holds for each of so many new connections, once the workers have heard."""
-    return until(lambda: all(check() for _ in range(CONNECTIONS)), WITHIN)
+    return came(lambda: all(check() for _ in range(CONNECTIONS)))
 
 
 def status(url: str, **fields: str) -> int:
@@ -83,7 +83,7 @@ def test_what_may_change_counts_at_once_and_in_workers_that_come_later(proxy: Pr
         for _ in range(3):  # it is at hand by then
             assert again(old, path) == 200
         reloaded(proxy, '[access]\nadmin_token = "two"\nnetworks = ["192.0.2.0/24"]\n', r"networks.* changed")
-        assert until(lambda: again(old, path) == 403, WITHIN), "who is connected is no exception"
+        until(lambda: again(old, path) == 403)  # who is connected is no exception
         assert everywhere(lambda: status(proxy.url + path) == 403)
         assert everywhere(lambda: status(proxy.url + "/healthz") == 200)
         reloaded(
@@ -92,7 +92,7 @@ def test_what_may_change_counts_at_once_and_in_workers_that_come_later(proxy: Pr
         assert everywhere(lambda: status(proxy.url + path) == 200)
         assert everywhere(lambda: purges(proxy, "one") == 401 and purges(proxy, "two") == 200)
         assert again(old, path) == 200
-    assert until(lambda: "endpoint=crate" in proxy.log, WITHIN)
+    until(lambda: "endpoint=crate" in proxy.log)
     workers = [pid for pid in proxy.pids if pid != proxy.pid]
     for pid in workers:
         proxy.tell(signal.SIGKILL, pid)

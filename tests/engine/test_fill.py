@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from proxy.fleet.local import LocalFleet
 from proxy.model import Crate, Head
 from proxy.stores.blobs import DiskBlobs
 from proxy.upstream.base import Ask
+from tests.waiting import happened
 
 pytestmark = pytest.mark.anyio
 
@@ -93,7 +94,7 @@ class Process:
             await self.fill.leave()
 
     async def has(self, size: int) -> None:
-        await until(lambda: len(self.received) >= size)
+        await happened(lambda: len(self.received) >= size)
 
     async def is_whole(self) -> bool:
         async with asyncio.timeout(5):
@@ -103,12 +104,6 @@ class Process:
     async def dies(self) -> None:
         self.running.cancel()
         await asyncio.gather(self.running, self.reading, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class Machine:
@@ -130,7 +125,7 @@ class Machine:
         """One that asks upstream, and has got so many pieces."""
         number = self.upstream.asked
         process = await self.process(largest)
-        await until(lambda: self.upstream.asked > number)
+        await happened(lambda: self.upstream.asked > number)
         self.upstream.answers[number].let(pieces)
         await process.has((pieces - 1) * PIECE)
         return process
@@ -178,7 +173,7 @@ async def test_the_next_one_goes_on_where_the_filler_came_to_its_end(tmp_path: P
                 await filler.is_whole()
         else:
             await filler.dies()
-        await until(lambda: here.upstream.asked == 2)
+        await happened(lambda: here.upstream.asked == 2)
         here.upstream.answers[1].let(behind + 1)
         await first.has(behind * PIECE)
         await second.has(behind * PIECE)
@@ -195,7 +190,7 @@ async def test_bytes_that_come_differently_the_second_time_make_no_answer(tmp_pa
         await first.has(4 * PIECE)
         await second.has(4 * PIECE)
         await filler.dies()
-        await until(lambda: here.upstream.asked == 2)
+        await happened(lambda: here.upstream.asked == 2)
         here.upstream.answers[1].let(10)
         for process in (first, second):
             with pytest.raises(Faulty, match="differently"):
@@ -214,7 +209,7 @@ async def test_a_file_too_large_to_be_stored_is_fetched_once_for_those_who_come_
         assert [await reader.is_whole() for reader in readers] == [True] * 3
         assert here.upstream.asked == 1 and not any(reader.fill.fetched or reader.fill.kept for reader in readers)
         late = await here.process(largest=100)
-        await until(lambda: here.upstream.asked == 2)
+        await happened(lambda: here.upstream.asked == 2)
         here.upstream.answers[1].let(10)
         assert await late.is_whole()
     assert not list((tmp_path / "tarballs/tmp").iterdir())
@@ -229,7 +224,7 @@ async def test_nobody_takes_the_last_byte_of_a_file_that_is_not_right(tmp_path: 
         here.upstream.answers[0].let(5)
         with pytest.raises(Faulty, match="checksum"):
             await filler.is_whole()
-        await until(lambda: here.upstream.asked == 2)
+        await happened(lambda: here.upstream.asked == 2)
         assert len(reader.received) <= 9 * PIECE
         here.upstream.answers[1].let(10)
         assert await reader.is_whole()

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fleet.member import Member
+from tests.fleet.member import Member, Spawn
+from tests.fleet.member import unbound as unbound_
 from tests.redis_server import RedisServer, redis_server
 
 
@@ -23,17 +24,23 @@ def own_redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def spawn() -> Iterator[Callable[[str, str], Member]]:
+def spawn() -> Iterator[Spawn]:
     """Starts members; they are killed at the end."""
     members: list[Member] = []
 
-    def started(kind: str, where: str) -> Member:
-        members.append(Member(kind, where))
+    def started(kind: str, where: str, *, bounded: bool = False) -> Member:
+        members.append(Member(kind, where, bounded=bounded))
         return members[-1]
 
     yield started
     for member in members:
         member.end()
+
+
+@pytest.fixture
+def unbound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the members in this process, too."""
+    unbound_(monkeypatch.setattr)
 
 
 @pytest.fixture(params=["local", "redis"])

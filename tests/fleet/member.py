@@ -1,7 +1,10 @@
-"""A member of a fleet in a process of its own: `python -m tests.fleet.member KIND WHERE`.
+"""A member of a fleet in a process of its own: `python -m tests.fleet.member KIND WHERE BOUNDED`.
 
 It announces each crate that it reads, does what an order in JSON says about a lease or the budget, and writes a line
 of JSON for everything that happens to it.
+
+Where BOUNDED is empty, each time for which it waits for others is an hour: what comes then comes because the others
+have answered or are known to be gone, on however slow a machine, and who waits for somebody in vain waits for ever.
 """
 
 from __future__ import annotations
@@ -9,25 +12,29 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import select
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvloop
 
+from proxy.fleet import bookings, claims, local, redis, redis_leases
 from proxy.fleet.base import Fleet, Lease, Listener, Lost, Turn
 from proxy.fleet.local import LocalFleet
 from proxy.fleet.redis import RedisFleet
 from proxy.model import Invalidation, Selection
 from proxy.rules.bucket import Urgency
+from proxy.stores import connection
+from tests.waiting import WITHIN
 
 ROOT = Path(__file__).parent.parent.parent
+HOUR = 3600.0
 
 
 def of(crate: str, soft: bool = True) -> Invalidation:
@@ -42,6 +49,15 @@ async def opened(kind: str, where: str, hear: Listener, lost: Lost) -> LocalFlee
             url, _, name = where.partition("|")
             return await RedisFleet.opened(url, f"test{name}:", hear, lost)
     raise ValueError(kind)
+
+
+def unbound(change: Callable[[object, str, float], None] = setattr) -> None:
+    """From now on an hour is what anybody is waited for."""
+    for module in (local, redis, claims, redis_leases):
+        change(module, "BOUND", HOUR)
+    for module in (redis, bookings):
+        change(module, "SILENCE", HOUR)
+    change(connection, "_SECONDS", HOUR)
 
 
 class Leasing:
@@ -86,7 +102,7 @@ class Leasing:
         self._say("released", name=name)
 
 
-async def main(kind: str, where: str) -> None:
+async def main(kind: str, where: str, bounded: str) -> None:
     def say(what: str, **more: Any) -> None:
         print(json.dumps({"what": what, **more}), flush=True)
 
@@ -95,6 +111,8 @@ async def main(kind: str, where: str) -> None:
             raise ValueError("a listener with a bug")
         say("heard", crate=announced.selection.crate, soft=announced.soft, at=announced.at)
 
+    if not bounded:
+        unbound()
     fleet = await opened(kind, where, hear, lambda: say("lost"))
     say("open", state=(await fleet.health()).state)
     orders = asyncio.StreamReader()
@@ -108,6 +126,8 @@ async def main(kind: str, where: str) -> None:
                 say("booked", waits=[turn.wait if isinstance(turn, Turn) else None for turn in turns])
             elif order["do"] == "standing":
                 say("standing", recent=(await fleet.budget.standing()).recent)
+            elif order["do"] == "unbound":
+                unbound()
             else:
                 leasing.obey(order)
             continue
@@ -121,11 +141,20 @@ async def main(kind: str, where: str) -> None:
 class Member:
     """The test's end of such a process."""
 
-    def __init__(self, kind: str, where: str) -> None:
-        command = [sys.executable, "-m", "tests.fleet.member", kind, where]
+    def __init__(self, kind: str, where: str, *, bounded: bool) -> None:
+        command = [sys.executable, "-m", "tests.fleet.member", kind, where, "bounded" if bounded else ""]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.events: list[dict[str, Any]] = []
-        self._rest = b""
+        self._told: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()  # None: it has ended
+        # All is read at once: who hears much and is not looked at would hang with a full pipe.
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._told.put(json.loads(line))
+        self._told.put(None)
 
     def announce(self, crate: str) -> None:
         assert self.process.stdin is not None
@@ -133,7 +162,7 @@ class Member:
         self.process.stdin.flush()
 
     def lease(
-        self, name: str, key: str = "key", patience: float = 20.0, *, times: int = 1, at_once: bool = False
+        self, name: str, key: str = "key", patience: float = HOUR, *, times: int = 1, at_once: bool = False
     ) -> None:
         """Ask for a lease, to be held until `release`, or given back `at_once`."""
         fields = {"key": key, "patience": patience, "times": times, "at_once": at_once}
@@ -152,10 +181,17 @@ class Member:
     def standing(self) -> None:
         self.announce(json.dumps({"do": "standing"}))
 
+    def unbound(self) -> None:
+        """Nobody is waited for from now on, or the wait never ends."""
+        self.announce(json.dumps({"do": "unbound"}))
+
     def cancel(self, name: str) -> None:
         self.announce(json.dumps({"do": "cancel", "name": name}))
 
     def leased(self) -> list[str]:
+        """What it is known by now to have got."""
+        while not self._told.empty():
+            self._next(0.0)
         return [event["name"] for event in self.events if event["what"] == "leased"]
 
     def leave(self) -> None:
@@ -165,24 +201,22 @@ class Member:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def until(self, what: str, seconds: float = 5.0, **more: Any) -> dict[str, Any]:
+    def until(self, what: str, within: float = WITHIN, **more: Any) -> dict[str, Any]:
         """The next such event; those before it are kept in `events`."""
-        end = time.monotonic() + seconds
-        while True:
-            while b"\n" in self._rest:
-                data, self._rest = self._rest.split(b"\n", 1)
-                event: dict[str, Any] = json.loads(data)
-                self.events.append(event)
-                if {"what": what, **more}.items() <= event.items():
-                    return event
-            self._more(what, end)
+        end = time.monotonic() + within
+        while event := self._next(end - time.monotonic()):
+            if {"what": what, **more}.items() <= event.items():
+                return event
+        raise AssertionError(f"no {what!r} within {within:g} s: {self.events}")
 
-    def _more(self, what: str, end: float) -> None:
-        assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
-        data = os.read(self.process.stdout.fileno(), 1 << 16) if ready else b""
-        assert data, f"no {what!r} in time: {self.events}"
-        self._rest += data
+    def _next(self, seconds: float) -> dict[str, Any] | None:
+        try:
+            event = self._told.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return None
+        if event is not None:
+            self.events.append(event)
+        return event
 
     def heard(self) -> list[str]:
         return [event["crate"] for event in self.events if event["what"] == "heard"]
@@ -190,6 +224,11 @@ class Member:
     def end(self) -> None:
         with self.process:
             self.process.kill()
+            self._reader.join()
+
+
+class Spawn(Protocol):
+    def __call__(self, kind: str, where: str, *, bounded: bool = False) -> Member: ...
 
 
 if __name__ == "__main__":

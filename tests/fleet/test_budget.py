@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +27,12 @@ from proxy.rules import bucket
 from proxy.rules.bucket import FURTHEST, LEFT, Booked, Bucket, Limits, Refused, Urgency
 from proxy.rules.holds import Why
 from proxy.stores import connection
-from tests.fleet.member import Member
+from tests.fleet.member import Spawn
 from tests.redis_server import RedisServer
+from tests.waiting import became, happened
 
 pytestmark = pytest.mark.anyio
 
-Spawn = Callable[[str, str], Member]
 CLIENT, CALLER, REFRESH = Urgency.CLIENT, Urgency.CALLER, Urgency.REFRESH
 SLOW = Limits(rate=0.1, burst=3, window=500, max_wait=25.0)
 HOLD = Hold(60.0, Why.LIMITED, "too many requests from the same IP")
@@ -66,12 +66,6 @@ def redis(kind: str, request: pytest.FixtureRequest) -> RedisServer | None:
     return request.getfixturevalue("shared_redis") if kind == "redis" else None
 
 
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 def waits(turns: list[Turn | Refused]) -> list[float | str]:
     """Rounded to the time that a few of them take on a busy machine: one goes in ten seconds."""
     return [tens(each.wait) if isinstance(each, Turn) else "no" for each in turns]
@@ -103,9 +97,7 @@ async def test_a_request_in_its_callers_name_is_counted(kind: str, tmp_path: Pat
     async with members(kind, tmp_path, redis) as (one, other):
         for budget in (one, other, one, other):
             budget.spend()
-        async with asyncio.timeout(10):
-            while (await other.standing()).recent < 4:
-                await asyncio.sleep(0.005)
+        await became(other.standing, lambda standing: standing.recent >= 4)
         assert waits([await one.book(CLIENT)]) == [20]
 
 
@@ -115,9 +107,7 @@ async def test_a_turn_given_back_is_the_next_ones(kind: str, tmp_path: Path, red
         assert waits(turns) == [0, 0, 0, 10, 20]
         assert isinstance(turns[4], Turn)
         turns[4].give_back()
-        async with asyncio.timeout(10):
-            while (await one.standing()).recent > 4:
-                await asyncio.sleep(0.005)
+        await became(one.standing, lambda standing: standing.recent <= 4)
         assert waits([await other.book(CLIENT)]) == [20]
 
 
@@ -128,7 +118,7 @@ async def test_a_hold_is_known_to_all_at_once_and_to_who_comes_later(
         one.hold(Host.API, HOLD)
         one.hold(Host.INDEX, Hold(30.0, Why.TOLD))
         assert one.held(Host.API) is not None
-        await until(lambda: other.held(Host.API) and other.held(Host.INDEX))
+        await happened(lambda: other.held(Host.API) and other.held(Host.INDEX))
         other.hold(Host.API, Hold(5.0, Why.TOLD, "shorter"))
         held = other.held(Host.API)
         assert held is not None and (held.why, held.words) == (HOLD.why, HOLD.words) and 50 < held.seconds <= 60
@@ -138,7 +128,7 @@ async def test_a_hold_is_known_to_all_at_once_and_to_who_comes_later(
         standing = await other.standing()
         assert standing.free == 0 and set(standing.holds) == {Host.API, Host.INDEX}
         async with members(kind, tmp_path, redis, count=1) as (late,):
-            await until(lambda: late.held(Host.API))
+            await happened(lambda: late.held(Host.API))
 
 
 async def test_a_crowd_at_once_costs_no_more_than_it_may(kind: str, tmp_path: Path, redis: RedisServer | None) -> None:
@@ -175,11 +165,16 @@ def test_what_a_killed_hub_has_let_go_is_not_let_go_again(tmp_path: Path, spawn:
     assert third.until("standing")["recent"] == 12
 
 
+def journal(path: Path, wall: float, steady: float = 0.0, boot: str = "") -> File:
+    """One whose clocks stand still."""
+    return File(path, lambda: wall, lambda: steady, boot)
+
+
 async def test_a_restart_forgets_neither_what_was_spent_nor_who_is_held(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
 
     def opened(at: float) -> Purse:
-        return Purse(SLOW, File(tmp_path / "budget", lambda: now[0]), at)
+        return Purse(SLOW, journal(tmp_path / "budget", now[0]), at)
 
     purse = opened(50.0)
     for _ in range(5):
@@ -210,14 +205,41 @@ async def test_a_hold_lasts_no_longer_than_it_was_told_whatever_the_clock_does(
     tmp_path: Path, seconds: float, left: float
 ) -> None:
     """Told while the clock was an hour ahead, read after it was set right."""
-    Purse(SLOW, File(tmp_path / "budget", lambda: 4600.0), 0.0).hold(0.0, Host.API, Hold(seconds, Why.TOLD, "wait"))
-    held = Purse(SLOW, File(tmp_path / "budget", lambda: 1000.0), 0.0).held(0.0, Host.API)
+    Purse(SLOW, journal(tmp_path / "budget", 4600.0), 0.0).hold(0.0, Host.API, Hold(seconds, Why.TOLD, "wait"))
+    held = Purse(SLOW, journal(tmp_path / "budget", 1000.0), 0.0).held(0.0, Host.API)
     assert held is not None and held.seconds == pytest.approx(left)
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 0.0, 3600.0])
+async def test_a_wall_clock_that_was_wrong_for_a_while_changes_nothing_until_the_machine_boots_anew(
+    tmp_path: Path, jump: float
+) -> None:
+    """All is written while it is wrong, and read when it is right again."""
+    path = tmp_path / "budget"
+    purse = Purse(SLOW, journal(path, 10_000.0 + jump, 700.0, "this"), 700.0)
+    for at in (660.0, 670.0, 690.0):
+        purse.note(700.0, f"at {at}", at)
+    purse.hold(700.0, Host.API, Hold(30.0, Why.TOLD, "wait"))
+    purse = Purse(SLOW, journal(path, 10_010.0, 710.0, "this"), 710.0)
+    assert purse.known(710.0) == [("at 660.0", 660.0), ("at 670.0", 670.0), ("at 690.0", 690.0)]
+    held = purse.held(710.0, Host.API)
+    assert held is not None and held.seconds == pytest.approx(20.0)
+
+
+async def test_after_a_boot_what_a_clock_ahead_wrote_keeps_its_distances(tmp_path: Path) -> None:
+    """The clock is right again: what cannot be later than now is not, and was not all sent in this moment."""
+    path = tmp_path / "budget"
+    purse = Purse(SLOW, journal(path, 13_600.0, 700.0, "this"), 700.0)
+    for at in (400.0, 660.0, 690.0):
+        purse.note(700.0, f"at {at}", at)
+    purse = Purse(SLOW, journal(path, 10_010.0, 5.0, "the next"), 5.0)
+    assert purse.known(5.0) == [("at 400.0", -285.0), ("at 660.0", -25.0), ("at 690.0", 5.0)]
+    assert waits_of(purse.book(5.0, CLIENT), 5.0) == 0, "as in a burst of three that began 25 s ago"
 
 
 async def test_the_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "budget"
-    purse = Purse(Limits(rate=1000.0, burst=1000, window=1_000_000), File(path, lambda: 0.0), 0.0)
+    purse = Purse(Limits(rate=1000.0, burst=1000, window=1_000_000), journal(path, 0.0), 0.0)
     for number in range(10_000):
         purse.book(number * 1.0, CALLER)
     assert len(path.read_bytes().splitlines()) < 4000
@@ -227,7 +249,7 @@ async def test_the_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
 async def test_a_journal_that_cannot_be_written_is_told_once_and_costs_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    purse = Purse(SLOW, File(tmp_path / "missing" / "budget", lambda: 0.0), 0.0)
+    purse = Purse(SLOW, journal(tmp_path / "missing" / "budget", 0.0), 0.0)
     assert [waits_of(purse.book(0.0, CLIENT), 0.0) for _ in range(4)] == [0, 0, 0, 10]
     assert len([record for record in caplog.records if "cannot be written" in record.message]) == 1
 
@@ -279,9 +301,8 @@ async def test_without_redis_each_machine_takes_its_part_until_it_is_back(
     one, other = (fleet.budget for fleet in fleets)
     assert waits([await one.book(REFRESH), await other.book(REFRESH), await one.book(CLIENT)]) == [0, 0, 0]
     own_redis.kill()
-    async with asyncio.timeout(10):
-        while not (await one.standing()).alone or not (await other.standing()).alone:
-            await asyncio.sleep(0.005)
+    for each in (one, other):
+        await became(each.standing, lambda standing: standing.alone)
     # Two machines were seen: each has half the rate, behind what Redis granted it.
     assert waits([await one.book(CLIENT) for _ in range(3)]) == [20, "no", "no"]
     assert waits([await other.book(CLIENT) for _ in range(3)]) == [10, "no", "no"]
@@ -289,9 +310,8 @@ async def test_without_redis_each_machine_takes_its_part_until_it_is_back(
     one.hold(Host.API, HOLD)
     assert isinstance(await one.book(CLIENT), Refused)
     own_redis.start()
-    async with asyncio.timeout(10):
-        while (await one.standing()).alone or (await other.standing()).alone:
-            await asyncio.sleep(0.005)
+    for each in (one, other):
+        await became(each.standing, lambda standing: not standing.alone)
     # It is empty, and told by each what it knows.
     assert (await other.standing()).recent == 6
     assert waits([await other.book(CLIENT)]) == ["no"]

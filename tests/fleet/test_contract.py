@@ -1,31 +1,21 @@
-"""What every fleet keeps. Its members are processes, and die like processes."""
+"""What every fleet keeps. Its members are processes, and die like processes.
+
+That a purge is everywhere within a second must not depend on the machine. So no time is measured: where nobody hangs, a
+member waits an hour for another (`member`), and an announcement that anybody were waited for in vain would not end.
+"""
 
 from __future__ import annotations
 
 import signal
-import statistics
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from proxy.model import Invalidation, State
-from tests.fleet.member import Member, of, opened
+from tests.fleet.member import Spawn, of, opened
 
-Spawn = Callable[[str, str], Member]
 SOON = 1.0
 """Seconds that an announcement takes at most, whoever does not hear it; it takes that long where one is waited for."""
-WITHIN = 10.0
-"""Seconds for what happens at once on a machine that has time for it."""
-
-
-def announced_soon(member: Member, *crates: str) -> None:
-    """Nobody is waited for: then each would take as long. A busy machine may take so long, but not half of the time."""
-    seconds = []
-    for crate in crates:
-        member.announce(crate)
-        seconds.append(member.until("announced", WITHIN)["seconds"])
-    assert statistics.median(seconds) < SOON, seconds
 
 
 @pytest.mark.anyio
@@ -48,12 +38,13 @@ async def test_who_announces_has_heard_it_when_that_returns(
 def test_everyone_hears_it_once_and_unchanged(medium: tuple[str, str], spawn: Spawn) -> None:
     members = [spawn(*medium) for _ in range(4)]
     for member in members:
-        assert member.until("open", WITHIN)["state"] == "ok"
+        assert member.until("open")["state"] == "ok"
     for number, member in enumerate(members):
-        announced_soon(member, f"crate-{number}", "last", "last", "last")
+        member.announce(f"crate-{number}")
+        member.until("announced")
         for other in members:
             if other is not member:
-                event = other.until("heard", WITHIN, crate=f"crate-{number}")
+                event = other.until("heard", crate=f"crate-{number}")
                 assert event["soft"] is True and event["at"] == 1700000000.25
     for member in members:
         member.announce("last")
@@ -64,52 +55,58 @@ def test_everyone_hears_it_once_and_unchanged(medium: tuple[str, str], spawn: Sp
 
 def test_a_member_that_comes_and_goes_is_heard(medium: tuple[str, str], spawn: Spawn) -> None:
     server = spawn(*medium)
-    server.until("open", WITHIN)
+    server.until("open")
     for name in ("one", "two"):
         command = spawn(*medium)
         command.announce(name)
         command.leave()
-        command.until("closed", WITHIN)
-        assert command.process.wait(WITHIN) == 0
-        server.until("heard", WITHIN, crate=name)
+        command.until("closed")
+        assert command.process.wait() == 0
+        server.until("heard", crate=name)
 
 
 def test_a_member_that_hangs_holds_nobody_up(medium: tuple[str, str], spawn: Spawn) -> None:
-    first = spawn(*medium)
-    first.until("open", WITHIN)  # Where members need one to pass things on, it is this one.
-    second, hanging = spawn(*medium), spawn(*medium)
-    second.until("open", WITHIN)
-    hanging.until("open", WITHIN)
+    first = spawn(*medium, bounded=True)
+    first.until("open")  # Where members need one to pass things on, it is this one.
+    second, hanging = spawn(*medium, bounded=True), spawn(*medium)
+    second.until("open")
+    hanging.until("open")
     hanging.signal(signal.SIGSTOP)
     first.announce("a")
-    second.until("heard", WITHIN, crate="a")
-    assert first.until("announced", WITHIN)["seconds"] < 3 * SOON
+    second.until("heard", crate="a")
+    assert first.until("announced")["seconds"] < 3 * SOON
     second.announce("b")
-    first.until("heard", WITHIN, crate="b")
+    first.until("heard", crate="b")
     hanging.signal(signal.SIGCONT)
-    hanging.until("heard", WITHIN, crate="a")
-    hanging.until("heard", WITHIN, crate="b")
+    hanging.until("heard", crate="a")
+    hanging.until("heard", crate="b")
 
 
 def test_a_member_that_is_killed_is_not_waited_for(medium: tuple[str, str], spawn: Spawn) -> None:
     first = spawn(*medium)
-    first.until("open", WITHIN)  # Where members need one to pass things on, it is this one: it is not killed here.
+    first.until("open")  # Where members need one to pass things on, it is this one: it is not killed here.
     second, killed = spawn(*medium), spawn(*medium)
-    second.until("open", WITHIN)
-    killed.until("open", WITHIN)
+    second.until("open")
+    killed.until("open")
+    killed.signal(signal.SIGSTOP)
+    first.announce("in vain")
+    second.until("heard", crate="in vain")
     killed.signal(signal.SIGKILL)
     killed.process.wait()
-    announced_soon(first, "a", "b", "c", "d")
-    second.until("heard", WITHIN, crate="a")
+    first.until("announced")
+    for crate in ("a", "b", "c", "d"):
+        first.announce(crate)
+        first.until("announced")
+        second.until("heard", crate=crate)
 
 
 def test_a_listener_with_a_bug_does_not_end_its_membership(medium: tuple[str, str], spawn: Spawn) -> None:
     first, second = spawn(*medium), spawn(*medium)
-    first.until("open", WITHIN)
-    second.until("open", WITHIN)
+    first.until("open")
+    second.until("open")
     third = spawn(*medium)
-    third.until("open", WITHIN)
+    third.until("open")
     third.announce("raise")  # Its own listener raises to itself: that ends this process, not the others.
-    third.process.wait(WITHIN)
+    third.process.wait()
     first.announce("a")
-    second.until("heard", WITHIN, crate="a")
+    second.until("heard", crate="a")

@@ -10,8 +10,6 @@ import socket
 import stat
 import struct
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,29 +17,11 @@ import pytest
 from proxy.fleet import hub, local, place
 from proxy.fleet.local import LocalFleet
 from proxy.model import Invalidation, State
-from tests.fleet.member import Member, of
+from tests.fleet.member import Spawn, of
+from tests.waiting import WITHIN, happened
 
-Spawn = Callable[[str, str], Member]
 SOON = 1.0
 """Seconds that an announcement takes at most, whoever does not hear it; it takes that long where one is waited for."""
-WITHIN = 10.0
-"""Seconds for what happens at once on a machine that has time for it."""
-
-
-async def until(condition: Callable[[], object], seconds: float = WITHIN) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
-
-
-def announced_soon(member: Member, crate: str) -> None:
-    """Nobody is waited for: then each would take as long. A busy machine may take so long now and then."""
-    for attempt in range(4):
-        member.announce(crate if attempt == 0 else f"{crate} {attempt}")
-        if member.until("announced")["seconds"] < SOON:
-            return
-    raise AssertionError(f"{crate} was announced late each time")
 
 
 def hub_of(directory: Path) -> int:
@@ -62,52 +42,49 @@ def test_the_others_choose_a_new_hub_when_it_is_killed(tmp_path: Path, spawn: Sp
         hub.signal(signal.SIGKILL)
         hub.process.wait()
         for member in members:
-            member.until("lost", WITHIN)
+            member.until("lost")
         for member in members:
-            member.until("lost", WITHIN)  # The second time it is back.
-        announced_soon(members[0], f"to {len(members)}")
+            member.until("lost")  # The second time it is back.
+        members[0].announce(f"to {len(members)}")
         for member in members:
-            assert f"to {len(members)}" in member.heard() or member.until("heard", WITHIN, crate=f"to {len(members)}")
+            member.until("heard", crate=f"to {len(members)}")
+        members[0].until("announced")
 
 
 def test_who_announces_when_the_hub_has_just_died_waits_for_the_next(tmp_path: Path, spawn: Spawn) -> None:
-    def seconds(directory: Path) -> float:
-        directory.mkdir()
-        first = spawn("local", str(directory))
-        first.until("open", WITHIN)
-        second, third = spawn("local", str(directory)), spawn("local", str(directory))
-        second.until("open", WITHIN)
-        third.until("open", WITHIN)
-        first.signal(signal.SIGSTOP)
-        second.announce("a")  # The hub takes it and never answers.
-        second.until("heard", crate="a")
-        first.signal(signal.SIGKILL)
-        third.until("lost", WITHIN)
-        return float(second.until("announced")["seconds"])
-
-    # A busy machine may take a second for it now and then.
-    assert any(seconds(tmp_path / str(attempt)) < SOON for attempt in range(4))
+    first = spawn("local", str(tmp_path))
+    first.until("open")
+    second, third = spawn("local", str(tmp_path)), spawn("local", str(tmp_path))
+    second.until("open")
+    third.until("open")
+    first.signal(signal.SIGSTOP)
+    second.announce("a")  # The hub takes it and never answers.
+    second.until("heard", crate="a")
+    first.signal(signal.SIGKILL)
+    third.until("lost")
+    second.until("announced")
 
 
 def test_a_hub_that_hangs_holds_nobody_up_for_long(tmp_path: Path, spawn: Spawn) -> None:
     first = spawn("local", str(tmp_path))
     first.until("open")
-    second = spawn("local", str(tmp_path))
+    second = spawn("local", str(tmp_path), bounded=True)
     second.until("open")
     first.signal(signal.SIGSTOP)
     second.announce("a")
-    assert second.until("announced", WITHIN)["seconds"] < 3 * SOON
-    third = spawn("local", str(tmp_path))
-    assert third.until("open", WITHIN)["what"] == "open"
+    assert second.until("announced")["seconds"] < 3 * SOON
+    third = spawn("local", str(tmp_path), bounded=True)
+    third.until("open")
     first.signal(signal.SIGCONT)
-    first.until("heard", WITHIN, crate="a")
+    first.until("heard", crate="a")
 
 
 @pytest.mark.anyio
-async def test_an_announcement_is_heard_by_all_when_it_returns(tmp_path: Path) -> None:
+async def test_an_announcement_is_heard_by_all_when_it_returns(tmp_path: Path, unbound: None) -> None:
     heard: list[list[Invalidation]] = [[] for _ in range(4)]
     fleets = [await LocalFleet.opened(tmp_path, mine.append, lambda: None) for mine in heard]
-    await asyncio.gather(*(fleet.announce(of(str(number))) for number, fleet in enumerate(fleets)))
+    async with asyncio.timeout(WITHIN):
+        await asyncio.gather(*(fleet.announce(of(str(number))) for number, fleet in enumerate(fleets)))
     assert [{str(event.selection.crate) for event in mine} for mine in heard] == [{"0", "1", "2", "3"}] * 4
     assert [len(mine) for mine in heard] == [4] * 4
     for fleet in fleets:
@@ -139,7 +116,7 @@ async def test_a_hub_whose_socket_was_removed_makes_another(tmp_path: Path) -> N
     writer = fleet._writer
     assert writer is not None
     writer.close()
-    await until(lambda: len(lost) == 2)
+    await happened(lambda: len(lost) == 2)
     await asyncio.wait_for(fleet._joined.wait(), WITHIN)
     assert (tmp_path / "fleet.sock").exists()
     await fleet.aclose()
@@ -177,7 +154,7 @@ async def test_a_hub_that_leaves_is_followed_by_another(tmp_path: Path) -> None:
     leaving = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
     staying = await LocalFleet.opened(tmp_path, heard.append, lambda: lost.append(1))
     await leaving.aclose()
-    await until(lambda: len(lost) == 2)  # When it broke, and when all is well again.
+    await happened(lambda: len(lost) == 2)  # When it broke, and when all is well again.
     coming = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
     await coming.announce(of("serde"))
     assert heard == [of("serde")]
@@ -232,7 +209,7 @@ async def test_members_ignore_what_they_do_not_know(tmp_path: Path) -> None:
     # It hangs up after each answer: a member comes back, but not at once for ever.
     server = await asyncio.start_unix_server(newer, tmp_path / "fleet.sock")
     fleet = await LocalFleet.opened(tmp_path, heard.append, lambda: None)
-    await until(lambda: told)
+    await happened(lambda: told)
     assert json.loads(told[0]) == {"v": 1, "kind": "heard", "id": 3}
     assert (heard[0].selection.crate, heard[0].soft, heard[0].at) == ("a", False, 2.0)
     await fleet.aclose()
@@ -242,17 +219,15 @@ async def test_members_ignore_what_they_do_not_know(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_listener_with_a_bug_is_logged_and_counts_as_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, unbound: None
 ) -> None:
     def broken(_: Invalidation) -> None:
         raise ValueError("a bug")
 
     first = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
     second = await LocalFleet.opened(tmp_path, broken, lambda: None)
-    begun = time.monotonic()
-    for _ in range(5):
+    async with asyncio.timeout(WITHIN):
         await first.announce(of("serde"))
-    assert time.monotonic() - begun < 4 * SOON
     assert "a bug" in caplog.text
     await first.aclose()
     await second.aclose()
@@ -268,12 +243,12 @@ async def test_a_member_that_does_not_read_is_put_out(tmp_path: Path, monkeypatc
         deaf.setblocking(False)
         assert fleet._hub is not None
         members = fleet._hub._members
-        await until(lambda: len(members) == 2)
+        await happened(lambda: len(members) == 2)
         for _ in range(10):
             await asyncio.gather(*(fleet.announce(of("x" * 1000)) for _ in range(500)))
             if len(members) == 1:
                 break
-        await until(lambda: len(members) == 1)
+        await happened(lambda: len(members) == 1)
     await fleet.aclose()
 
 
@@ -285,10 +260,10 @@ async def test_nothing_is_remembered_of_what_was_announced(tmp_path: Path, monke
     assert fleet._hub is not None
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.connect(str(tmp_path / "fleet.sock"))
-        await until(lambda: len(fleet._hub._members) == 2)  # type: ignore[union-attr]
+        await happened(lambda: len(fleet._hub._members) == 2)  # type: ignore[union-attr]
         await fleet.announce(of("serde"))
         assert fleet._unheard == {}
-        await until(lambda: fleet._hub._announcements == {})  # type: ignore[union-attr]
+        await happened(lambda: fleet._hub._announcements == {})  # type: ignore[union-attr]
     await fleet.aclose()
 
 
@@ -318,7 +293,7 @@ def test_a_long_path_is_met_elsewhere(tmp_path: Path, spawn: Spawn) -> None:
     first.until("open", state="ok")
     second.until("open", state="ok")
     first.announce("a")
-    second.until("heard", WITHIN, crate="a")
+    second.until("heard", crate="a")
     point = place.meeting_point(deep)
     assert len(os.fsencode(point)) <= 100 and stat.S_IMODE(point.parent.stat().st_mode) == 0o700
     for member in (first, second):

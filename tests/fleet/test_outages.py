@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from proxy.rules import bucket
 from proxy.rules.bucket import FURTHEST, WINDOW, Booked, Bucket, Limits, Urgency
 from proxy.stores import connection
 from tests.redis_server import RedisServer
+from tests.waiting import became
 
 CLIENT = Urgency.CLIENT
 LIMITS = Limits(rate=0.05, burst=4, window=30, max_wait=60.0)  # one in 20 s
@@ -91,16 +92,8 @@ async def all_of(budget: Budget) -> int:
     return count
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def alone(budget: Budget, expected: bool) -> None:
-    async with asyncio.timeout(10):
-        while bool((await budget.standing()).alone) is not expected:
-            await asyncio.sleep(0.005)
+    await became(budget.standing, lambda standing: bool(standing.alone) is expected)
 
 
 async def replica(redis: RedisServer, place: Path, name: str, limits: Limits) -> tuple[RedisFleet, LocalFleet]:
@@ -136,17 +129,13 @@ async def test_a_redis_that_forgets_while_all_stay_connected_is_told_before_anyb
     made = [await replica(own_redis, tmp_path / name, name, limits) for name in "ab"]
     (one, _), (other, _) = made
     other.budget.spend()
-    async with asyncio.timeout(10):
-        while not (await other.budget.standing()).recent:
-            await asyncio.sleep(0.005)
+    await became(other.budget.standing, lambda standing: standing.recent)
     assert await all_of(one.budget) == 6
     client = connection.client(own_redis.url)
     for _ in range(3):
         await client.flushall()
         assert await all_of(one.budget) <= 1, "what the other spent is unknown until it hears of it"
-        async with asyncio.timeout(10):
-            while (await one.budget.standing()).recent < 7:
-                await asyncio.sleep(0.005)
+        await became(one.budget.standing, lambda standing: standing.recent >= 7)
         assert await all_of(one.budget) == 0
     await client.aclose()
     for fleet, local in made:
@@ -161,9 +150,7 @@ async def test_all_machines_know_how_many_they_are_even_those_that_never_asked(
     limits = Limits(rate=0.1, burst=5, window=500, max_wait=100.0)
     made = [await replica(own_redis, tmp_path / name, name, limits) for name in "abcd"]
     client = connection.client(own_redis.url)
-    async with asyncio.timeout(5):
-        while await client.zcard("t:budget:machines") < 4:
-            await asyncio.sleep(0.005)
+    await became(lambda: client.zcard("t:budget:machines"), lambda machines: machines == 4)
     await client.aclose()
     await asyncio.gather(*(alone(fleet.budget, False) for fleet, _ in made))
     assert isinstance(await made[0][0].budget.book(CLIENT), Turn)
@@ -187,9 +174,7 @@ async def test_a_hub_is_told_what_was_spent_without_it(tmp_path: Path) -> None:
     reader, writer = await asyncio.open_unix_connection(tmp_path / "fleet.sock")
     budget.joined(writer.write)
     budget.joined(writer.write)  # the same once more counts once
-    async with asyncio.timeout(5):
-        while (await fleet.budget.standing()).recent < 900:
-            await asyncio.sleep(0.005)
+    await became(fleet.budget.standing, lambda standing: standing.recent >= 900)
     assert (await fleet.budget.standing()).recent == 900
     assert len(await fleet.budget.known()) == 900, "told in pages"
     writer.close()

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -14,13 +13,7 @@ from proxy.model import Invalidation, State
 from proxy.stores import connection
 from tests.fleet.member import of
 from tests.redis_server import RedisServer
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
+from tests.waiting import happened
 
 
 class Replica:
@@ -51,7 +44,7 @@ async def test_other_prefixes_are_other_fleets(shared_redis: RedisServer) -> Non
     mine, theirs = await Replica.opened(shared_redis.url), await Replica.opened(shared_redis.url, "other:")
     friend = await Replica.opened(shared_redis.url)
     await mine.fleet.announce(of("serde"))
-    await until(lambda: friend.heard)
+    await happened(lambda: friend.heard)
     await theirs.fleet.announce(of("tokio"))
     assert theirs.heard == [of("tokio")] and mine.heard == friend.heard == [of("serde")]
     await closed(mine, theirs, friend)
@@ -61,11 +54,11 @@ async def test_other_prefixes_are_other_fleets(shared_redis: RedisServer) -> Non
 async def test_a_broken_subscription_is_a_loss_and_is_renewed(own_redis: RedisServer) -> None:
     first, second = await Replica.opened(own_redis.url), await Replica.opened(own_redis.url)
     own_redis.kill()
-    await until(lambda: first.lost and second.lost)
+    await happened(lambda: first.lost and second.lost)
     own_redis.start()
-    await until(lambda: first.lost >= 2 and second.lost >= 2)
+    await happened(lambda: first.lost >= 2 and second.lost >= 2)
     await first.fleet.announce(of("serde"))
-    await until(lambda: second.heard == [of("serde")])
+    await happened(lambda: second.heard == [of("serde")])
     assert (await first.fleet.health()).state is State.OK
     await closed(first, second)
 
@@ -75,11 +68,11 @@ async def test_a_connection_that_redis_closes_is_noticed(own_redis: RedisServer)
     replica = await Replica.opened(own_redis.url)
     client = connection.client(own_redis.url)
     await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
-    await until(lambda: replica.lost)
+    await happened(lambda: replica.lost)
     friend = await Replica.opened(own_redis.url)
-    await until(lambda: replica.fleet._subscribed.is_set())
+    await happened(lambda: replica.fleet._subscribed.is_set())
     await friend.fleet.announce(of("serde"))
-    await until(lambda: replica.heard == [of("serde")])
+    await happened(lambda: replica.heard == [of("serde")])
     await closed(replica, friend)
     await client.aclose()
 
@@ -98,10 +91,10 @@ async def test_what_could_not_be_announced_is_announced_later(
     health = await first.fleet.health()
     assert health.state is State.DEGRADED and health.detail
     own_redis.start()
-    await until(lambda: first.lost and second.lost)
-    await until(lambda: first.fleet._subscribed.is_set() and second.fleet._subscribed.is_set())
+    await happened(lambda: first.lost and second.lost)
+    await happened(lambda: first.fleet._subscribed.is_set() and second.fleet._subscribed.is_set())
     await first.fleet.announce(of("three"))
-    await until(lambda: of("three") in second.heard)
+    await happened(lambda: of("three") in second.heard)
     await closed(first, second)
     warnings = [record for record in caplog.records if record.name == "proxy" and record.levelno >= logging.WARNING]
     assert 1 <= len(warnings) <= 2  # No more than one for each member.
@@ -119,11 +112,11 @@ async def test_a_redis_that_hangs_holds_nobody_up_and_is_noticed(
     begun = time.monotonic()
     await replica.fleet.announce(of("serde"))
     assert time.monotonic() - begun < 3.0
-    await until(lambda: replica.lost == 1)
+    await happened(lambda: replica.lost == 1)
     late = await Replica.opened(own_redis.url)
     assert (await late.fleet.health()).state is State.DEGRADED
     own_redis.resume()
-    await until(lambda: late.fleet._subscribed.is_set() and replica.fleet._subscribed.is_set())
+    await happened(lambda: late.fleet._subscribed.is_set() and replica.fleet._subscribed.is_set())
     await closed(replica, late)
 
 
@@ -135,7 +128,7 @@ async def test_words_of_strangers_are_ignored(shared_redis: RedisServer) -> None
         await client.publish("test:fleet", words)
     friend = await Replica.opened(shared_redis.url)
     await friend.fleet.announce(of("serde"))
-    await until(lambda: replica.heard)
+    await happened(lambda: replica.heard)
     assert replica.heard == [of("serde")] and replica.lost == 0
     await closed(replica, friend)
     await client.aclose()
@@ -149,7 +142,7 @@ async def test_a_listener_with_a_bug_is_logged(shared_redis: RedisServer, caplog
     fleet = await RedisFleet.opened(shared_redis.url, "test:", broken, lambda: None)
     friend = await Replica.opened(shared_redis.url)
     await friend.fleet.announce(of("serde"))
-    await until(lambda: "a bug" in caplog.text)
+    await happened(lambda: "a bug" in caplog.text)
     await fleet.aclose()
     await closed(friend)
 

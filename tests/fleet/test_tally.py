@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from proxy.fleet.local import LocalFleet
 from proxy.fleet.messages import understood
 from proxy.fleet.sums import Sums
 from proxy.fleet.tally import Tally
+from tests.waiting import happened
 
 pytestmark = pytest.mark.anyio
 SOON = 2.0
@@ -20,12 +20,6 @@ SOON = 2.0
 
 async def joined(directory: Path) -> LocalFleet:
     return await LocalFleet.opened(directory, lambda _: None, lambda: None)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_every_member_tells_the_sum_of_all(tmp_path: Path) -> None:
@@ -48,7 +42,7 @@ async def test_the_others_hear_of_a_count_within_a_second_unasked(tmp_path: Path
     one, other = await joined(tmp_path), await joined(tmp_path)
     one.tally.add({"a": 1}, {})
     async with asyncio.timeout(1):
-        await until(lambda: other.tally.sum() == {"a": 1})
+        await happened(lambda: other.tally.sum() == {"a": 1})
     await one.aclose()
     await other.aclose()
 
@@ -89,8 +83,8 @@ async def test_levels_are_summed_over_the_members_that_are_there(tmp_path: Path)
     members[2].tally.add({}, {"full": 2})
     assert await members[2].tally.settled(SOON)
     await members[1].aclose()
-    await until(lambda: members[0].tally.levels() == {"full": 12})
-    await until(lambda: members[2].tally.levels() == {"full": 12})
+    await happened(lambda: members[0].tally.levels() == {"full": 12})
+    await happened(lambda: members[2].tally.levels() == {"full": 12})
     for member in (members[0], members[2]):
         await member.aclose()
 

@@ -18,6 +18,7 @@ from tests.proxied import ManualClock, Proxied, proxied
 from tests.redis_server import redis_server
 from tests.scenarios.follower import following
 from tests.upstream import Source, Upstream, faults, samples
+from tests.waiting import until
 
 CRATE, OTHER, INDEX = "/api/v1/crates/leaf", "/api/v1/crates/abc", "/index/le/af/leaf"
 FEED = "/rss/updates.xml"
@@ -53,13 +54,6 @@ def looked(upstream: Upstream, times: int) -> None:
     """Wait until the feed has been asked for so often."""
     upstream.wait_for(times, host="static", contains=FEED, within=30.0)
     assert len(upstream.asked(contains=FEED)) == times
-
-
-def until(done: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def marks(directory: Path) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from proxy.wiring import Proxy
 from tests.proxied import ManualClock
 from tests.redis_server import redis_server
 from tests.upstream import Upstream, faults
+from tests.waiting import became
 
 pytestmark = pytest.mark.anyio
 
@@ -107,9 +107,10 @@ async def test_a_refresh_behind_a_stale_answer_is_one_for_all(kind: str, upstrea
         assert {(one.verdict, one.detail) for one in found} == {(Verdict.STALE, "stale-while-revalidate")}
         await anyio.to_thread.run_sync(upstream.wait_for, 2)
         upstream.release()
-        end = time.monotonic() + 5
-        while {one.verdict for one in await all_of(proxies) if isinstance(one, Outcome)} != {Verdict.HIT}:
-            assert time.monotonic() < end
+        await became(
+            lambda: all_of(proxies),
+            lambda found: {one.verdict for one in found if isinstance(one, Outcome)} == {Verdict.HIT},
+        )
     assert len(upstream.asked()) == 2
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.metered import Samples, eventually, metrics, stats
+from tests.metered import Samples, metrics, stats
 from tests.proxied import ManualClock, Proxied, proxied
 from tests.upstream import Upstream, faults, samples
+from tests.waiting import until
 
 CRATE, INDEX, TARBALL = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/crates/leaf/1.0.0/download"
 
@@ -137,7 +138,7 @@ def test_what_gave_way_is_counted_by_its_store(upstream: Upstream, tmp_path: Pat
             found = metrics(proxy.url)
             return all(found["evictions_total", store] >= 1 for store in ("memory", "json", "index", "tarball"))
 
-        eventually(all_gave_way)  # it is trimmed behind the answer
+        until(all_gave_way)  # it is trimmed behind the answer
 
 
 def test_a_store_that_fails_is_counted_and_the_answer_comes_all_the_same(

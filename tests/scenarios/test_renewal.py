@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from proxy.stores import codec
 from proxy.stores.disk import DiskStore
 from tests.proxied import ManualClock, Proxied, proxied
 from tests.upstream import Upstream, faults, samples
+from tests.waiting import until
 
 CRATE, VERSIONS = "/api/v1/crates/leaf", "/api/v1/crates/leaf/versions"
 VERSION, DEPENDENCIES = "/api/v1/crates/leaf/1.0.0", "/api/v1/crates/leaf/1.0.0/dependencies"
@@ -54,13 +55,6 @@ def proxy(upstream: Upstream, clock: ManualClock, tmp_path: Path) -> Iterator[Pr
 def api(upstream: Upstream) -> int:
     """How often the API has been asked by now."""
     return len(upstream.asked(host="api"))
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def said(answer: httpx.Response) -> tuple[str, str]:
@@ -180,9 +174,7 @@ def test_a_refresh_behind_a_stale_answer_asks_the_index_too(proxy: Proxied, upst
     proxy.get(CRATE)
     proxy.clock.now += 301
     assert said(proxy.get(CRATE))[0] == "STALE"
-    end = time.monotonic() + 5
-    while said(proxy.get(CRATE))[0] != "HIT":
-        assert time.monotonic() < end
+    until(lambda: said(proxy.get(CRATE))[0] == "HIT")
     assert api(upstream) == 1
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,11 @@ import httpx
 from tests.proxied import Proxied, proxied
 from tests.upstream import Upstream, faults
 from tests.upstream.api import BLOCKED
+from tests.waiting import until
 
 CRATE, OTHER, INDEX = "/api/v1/crates/leaf", "/api/v1/crates/abc", "/index/le/af/leaf"
 TARBALL = "/api/v1/crates/leaf/1.0.0/download"
 YEAR = 365 * 86400.0
-
-
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def throttled(answer: httpx.Response, seconds: int, margin: int = 3) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 from proxy import settings, wiring
 from proxy.rules.endpoints import TIMED
 from proxy.stores.disk import DiskStore
+from tests.waiting import happened
 
 pytestmark = pytest.mark.anyio
 
@@ -24,12 +23,6 @@ CONTENT = b"a file that was published, and its record was not"
 def keys(database: Path) -> list[str]:
     with closing(sqlite3.connect(database / "v1" / "cache.db")) as connection:
         return sorted(key for (key,) in connection.execute("SELECT key FROM Cache"))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_what_a_crash_has_left_and_what_is_past_its_time_is_seen_to_while_it_serves(
@@ -50,6 +43,6 @@ async def test_what_a_crash_has_left_and_what_is_past_its_time_is_seen_to_while_
     os.utime(orphan, (0, 0))
     loaded = settings.load({"upstream.offline": True, "cache.min_free": 0}, None, {}, endpoints=TIMED)
     async with wiring.opened(loaded.settings, tmp_path, serving=True):
-        await until(lambda: not orphan.exists())
-        await until(lambda: keys(tmp_path / "json") == ["crate kept"])
-        await until(lambda: f"blob {sha256}" in keys(tmp_path / "tarballs" / "ledger"))
+        await happened(lambda: not orphan.exists())
+        await happened(lambda: keys(tmp_path / "json") == ["crate kept"])
+        await happened(lambda: f"blob {sha256}" in keys(tmp_path / "tarballs" / "ledger"))

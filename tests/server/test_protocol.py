@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
 import uvicorn
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
@@ -77,11 +80,15 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-async def connected(app: Any = echo) -> tuple[Protocol, Wire]:
+def configured(app: Any) -> Protocol:
     config = uvicorn.Config(app, http=Protocol, ws="none", log_config=None, proxy_headers=False)
     config.load()
+    return Protocol(config, ServerState(), {})
+
+
+async def connected(app: Any = echo) -> tuple[Protocol, Wire]:
     wire = Wire()
-    wire.protocol = Protocol(config, ServerState(), {})
+    wire.protocol = configured(app)
     wire.protocol.connection_made(wire)
     return wire.protocol, wire
 
@@ -371,6 +378,38 @@ def test_draining_does_not_wait_for_ever_for_a_request(monkeypatch: pytest.Monke
         await asyncio.wait_for(wire.closed.wait(), 1)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_draining_serves_what_came_in_time_to_a_process_that_is_late(
+    run: Callable[[Coroutine[Any, Any, None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.server.protocol.GRACE", 0.01)
+
+    async def main() -> None:
+        here, there = socket.socketpair()
+        protocol, loop = configured(echo), asyncio.get_running_loop()
+        await loop.create_connection(lambda: protocol, sock=here)
+        other, busy = socket.socketpair()
+
+        def stall() -> None:
+            loop.remove_reader(other)
+            there.sendall(sized(b"late"))
+            time.sleep(0.1)  # the time is over before that is read
+
+        with other, busy:
+            loop.add_reader(other, stall)
+            protocol.shutdown()
+            busy.sendall(b"!")
+            await asyncio.to_thread(_answered, there)
+
+    run(main())
+
+
+def _answered(client: socket.socket) -> None:
+    with client, client.makefile("rb") as wire:
+        client.settimeout(10)
+        assert answers(wire)[-1][2]["body"] == "late"
 
 
 def test_a_refusal_can_carry_any_words() -> None:

@@ -25,6 +25,8 @@ from tests.soak.windows import Windows
 from tests.soak.wire import Connection
 
 VISITORS = 12
+TOLD = 10
+"""Kills, after each of which it tells how it goes."""
 ASKED = 80
 """Objects that are asked for after each kill."""
 
@@ -37,9 +39,13 @@ async def run(stage: Stage, server: Server, times: int, dice: random.Random, rep
     load.pause = 0.005
     tasks = [asyncio.create_task(load.visit()) for _ in range(VISITORS)] + [asyncio.create_task(load.change())]
     try:
-        for _ in range(times):
+        for number in range(1, times + 1):
             await _killed(stage, server, load, windows, dice)
             report.came[Kind.SERVER_KILLED] += 1
+            if number % TOLD == 0:
+                print(
+                    f"{number:6} kills: {report.answers['requests']} requests, {len(report.faults)} wrong", flush=True
+                )
     finally:
         for task in tasks:
             task.cancel()

@@ -71,10 +71,12 @@ class Shared:
         return 1
 
     async def _failed_over(self) -> int:
-        """The old one lives on for a moment with those who are connected."""
+        """The old one lives on for a moment with those who are connected; half the time it knows that it is none."""
         old, new = self._server, self._other
         await asyncio.to_thread(new.start)
         self._between.target = new.socket
+        if self._dice.random() < 0.5:
+            await asyncio.to_thread(old.demote)
         await self._pause()
         self._between.cut()
         await asyncio.to_thread(old.kill)
