@@ -152,6 +152,25 @@ async def test_a_crowd_before_a_working_server_is_no_fault(store: RedisStore, to
     assert told == []
 
 
+async def test_who_leaves_while_a_command_is_on_its_way_has_left(server: RedisServer) -> None:
+    client = connection.client(server.url)
+    await client.set("a", b"1")
+    left = 0
+    for turns in range(50):  # of the loop, until it has its answer
+        task = asyncio.ensure_future(client.get("a"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not task.cancel():
+            assert task.result() == b"1"
+            continue
+        left += 1
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await client.get("a") == b"1", "answers stay in step"
+    assert left > 1
+    await client.aclose()
+
+
 async def test_a_server_killed_in_mid_run_is_used_again_after_the_pause(
     store: RedisStore, server: RedisServer, clock: Clock, told: list[str]
 ) -> None:
