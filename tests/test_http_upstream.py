@@ -288,5 +288,27 @@ async def test_all_of_this_holds_over_tls(straight: bool, tmp_path: Path) -> Non
     async with over_tls(tmp_path, EARLY + plain, plain, plain + plain, plain) as (upstream, taken):
         for _ in range(4):
             assert await read(await upstream.send(ask)) == b"ok"
-    assert taken == [3, 1]
+    assert taken == ([1] * 4 if straight else [3, 1])
     assert told == ([HEARD] if straight else [])
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+async def test_what_goes_straight_through_has_a_connection_of_its_own(tmp_path: Path) -> None:
+    ask = Ask(Host.API, "GET", "/", straight=True)
+    async with over_tls(tmp_path, *[OK] * 4) as (upstream, taken):
+        for method in ("GET", "PUT", "GET", "DELETE"):
+            assert await read(await upstream.send(replace(ask, method=method))) == b"ok"
+    assert taken == [1] * 4
+
+
+async def test_nobody_is_answered_over_the_connection_of_an_answer_that_was_not_believed(tmp_path: Path) -> None:
+    async with over_tls(tmp_path, *[OK] * 4) as (upstream, taken):
+        for believed in (True, False, True, True):
+            answer = await upstream.send(Ask(Host.STATIC, "GET", "/"))
+            assert b"".join([piece async for piece in answer.body()]) == b"ok"
+            if not believed:
+                answer.distrust()
+            await answer.aclose()
+    assert taken == [2, 2]

@@ -48,6 +48,9 @@ class Said:
                 raise piece
             yield piece
 
+    def distrust(self) -> None:
+        pass
+
     async def aclose(self) -> None:
         self.closed = True
 

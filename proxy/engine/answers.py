@@ -214,18 +214,17 @@ class Answers:
 
         requested_at = self._clock()
         conditions = freshness.validators(entry) if entry is not None else ()
-        head, body = await exchange.ask(self._upstream, read, conditions, begun, need)
-        responded_at = self._clock()
-        times = {"requested_at": requested_at, "responded_at": responded_at}
-        if head.status == 304 and entry is not None:
-            renewed = freshness.refreshed(entry, head, **times)
+        said = await exchange.asked(self._upstream, read, conditions, begun, need, self._clock)
+        times = {"requested_at": requested_at, "responded_at": self._clock()}
+        if said.head.status == 304 and entry is not None:
+            renewed = freshness.refreshed(entry, said.head, **times)
             if renewed is not None:
                 renewed = renewal.attested(renewed, sight)
                 return await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded=forwarded, status=304)
-            head, body = await exchange.ask(self._upstream, read, (), begun, need)
-        head, body, coded = exchange.judged(read, head, body, self._clock())
-        fresh = renewal.attested(freshness.stored(read.key, head, body, **times, coded=coded), sight)
-        if not freshness.storable(head, read.policy):
+            said = await exchange.asked(self._upstream, read, (), begun, need, self._clock)
+        fresh = freshness.stored(read.key, said.head, said.body, **times, coded=said.coded)
+        fresh = renewal.attested(fresh, sight)
+        if not freshness.storable(said.head, read.policy):
             return Outcome(Verdict.MISS, fresh, 0.0, 0.0, forwarded=forwarded)
         return await self._keep_it(read, fresh, Verdict.MISS, forwarded=forwarded, status=None)
 

@@ -6,7 +6,7 @@ It knows nothing of what is stored, except the validators that it is given.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from proxy.errors import Declined, Faulty, UpstreamError
 from proxy.model import Head, Headers
@@ -21,11 +21,26 @@ LARGEST = 64 * 1024 * 1024
 _OUR_REFUSALS = (400, 403, 404, 405)  # upstream's statuses that are passed on in its own words
 
 
-async def ask(
-    upstream: Upstream, read: Read, conditions: Headers, begun: Callable[[], None], need: Need
-) -> tuple[Head, bytes]:
-    """Send a read upstream, with `conditions` on what is stored; the head and the body as they came. `begun` is
-    called when the head is there. Raises what `upstream.send` raises, and `Faulty` for a body that has no end."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What upstream says, without its coding; `coded`: the body in gzip where it came so. Its status is 200 or 404, or
+    304 without a body."""
+
+    head: Head
+    body: bytes
+    coded: bytes | None = None
+
+
+async def asked(
+    upstream: Upstream,
+    read: Read,
+    conditions: Headers,
+    begun: Callable[[], None],
+    need: Need,
+    clock: Callable[[], float],
+) -> Judged:
+    """Send a read upstream, with `conditions` on what is stored, and judge what comes. `begun` is called when the head
+    is there. Raises what `upstream.send` raises, and what `judged` does; 304 only where there were conditions."""
     accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
     fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
     row = read.endpoint
@@ -38,27 +53,32 @@ async def ask(
             size += len(piece)
             if size > LARGEST:
                 raise Faulty(f"the answer to {read.target} is larger than {LARGEST} bytes")
-        return answer.head, b"".join(pieces)
+        if answer.head.status == 304 and conditions:
+            return Judged(answer.head, b"")
+        return judged(read, answer.head, b"".join(pieces), clock())
+    except Faulty:
+        answer.distrust()
+        raise
     finally:
         await answer.aclose()
 
 
-def judged(read: Read, head: Head, body: bytes, now: float) -> tuple[Head, bytes, bytes | None]:
-    """An answer without its coding, and the body in gzip where it came so; its status is 200 or 404.
+def judged(read: Read, head: Head, body: bytes, now: float) -> Judged:
+    """An answer that is believed; its status is 200 or 404.
 
     Raises `Declined` or `Faulty` for any other status, `Faulty` for a 200 that is none and for a body that is not
     whole, would become too large, or is in a coding that cannot be read.
     """
     head, body, coded = _decoded(read, head, body)
     if head.status == 200:
-        fault = bodies.fault(read.endpoint.kind, head.get(b"content-type"), body)
+        fault = bodies.fault(read.endpoint.kind, head.get(b"content-type"), body, read.tag)
         if fault is not None:
             raise Faulty(f"{read.endpoint.host.value} host of crates.io answered {read.target} wrongly: {fault}")
     elif not _missing(read, head):
         raise refusal(read, head, body, now)
     else:
         head = replace(head, status=404)
-    return head, body, coded
+    return Judged(head, body, coded)
 
 
 def refusal(read: Read, head: Head, body: bytes, now: float) -> UpstreamError:

@@ -22,7 +22,7 @@ from proxy.model import Crate, Head, Host
 from proxy.rules import keys
 from proxy.rules.digest import Digest
 from proxy.stores.base import Blob, BlobStore, Bytes, Observer, Spool, Trail
-from proxy.upstream.base import Ask, Upstream
+from proxy.upstream.base import Answer, Ask, Upstream
 
 PIECE = 120 * 1024
 """Bytes read and sent at a time. Less than 128 KiB, from which glibc takes its memory from the kernel each time; and
@@ -157,7 +157,7 @@ class Fill:
                     lease.tell(json.dumps([spool.name, self.size, released]))
                 if await self._changed_over(spool, released):
                     self._step(released)
-            self._verify(digest)
+            self._verify(digest, answer)
             await self._changed_over(spool, digest.size, whole=True)
             if kept:
                 await self._commit(spool)
@@ -246,11 +246,12 @@ class Fill:
                 return False
         return True
 
-    def _verify(self, digest: Digest) -> None:
+    def _verify(self, digest: Digest, answer: Answer) -> None:
         if self.size is not None and digest.size != self.size:
             raise Faulty(f"{self._name} ended after {digest.size} of {self.size} bytes; try again")
         if not digest.matches():  # THE LINE that keeps wrong bytes out
             self.mismatched = True
+            answer.distrust()
             raise Faulty(f"{self._name} does not have the checksum that the index gives; nothing was stored")
 
     @property

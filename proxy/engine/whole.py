@@ -48,5 +48,8 @@ class _Begun:
             async for piece in rest:
                 yield piece
 
+    def distrust(self) -> None:
+        self._answer.distrust()
+
     async def aclose(self) -> None:
         await self._answer.aclose()

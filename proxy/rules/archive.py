@@ -210,7 +210,8 @@ def _check(read: Read, made: Entry) -> None:
         raise Refused(f"an answer with status {made.status} is not stored")
     if transparent:
         return
-    fault = bodies.fault(read.endpoint.kind, headers.value(made.headers, b"content-type") or b"", made.body)
+    kind = headers.value(made.headers, b"content-type") or b""
+    fault = bodies.fault(read.endpoint.kind, kind, made.body, read.tag)
     if fault is not None:
         raise Refused(f"its content is wrong: {fault}")
     if read.endpoint.kind is Kind.INDEX:

@@ -16,6 +16,7 @@ from asyncio import Transport
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+from typing import Protocol as Shape
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -65,12 +66,22 @@ class Limits:
     trusted: Networks = Networks()
 
 
+class Watched(Shape):
+    """A connection, in the hands of whichever protocol."""
+
+    loop: asyncio.AbstractEventLoop
+    client: tuple[str, int] | None
+
+    def look(self, now: float, passed: float) -> None:
+        """Keep the deadlines; `passed` seconds since the last look."""
+
+
 @dataclass(slots=True)
 class Watch:
     """All connections of one server: who has how many, and the look at each of them now and then."""
 
     limits: Limits = Limits()
-    watched: set[Guarded] = field(default_factory=set)
+    watched: set[Watched] = field(default_factory=set)
     clients: Counter[str] = field(default_factory=Counter)
     timer: asyncio.TimerHandle | None = None
 
@@ -78,7 +89,7 @@ class Watch:
     def period(self) -> float:
         return min(PERIOD, self.limits.header_timeout / 4, self.limits.write_timeout / 4)
 
-    def come(self, connection: Guarded) -> str:
+    def come(self, connection: Watched) -> str:
         """Count a new connection in; why it is one too many, or ""."""
         self.watched.add(connection)
         if self.timer is None:
@@ -95,7 +106,12 @@ class Watch:
             return ""
         return f"{address} has its {most} connections to this proxy (server.max_connections_per_client)."
 
-    def go(self, connection: Guarded) -> None:
+    @property
+    def overfull(self) -> bool:
+        """Whether there are so many that one is not even told."""
+        return len(self.watched) > self.limits.connections * OVERFULL
+
+    def go(self, connection: Watched) -> None:
         self.watched.discard(connection)
         address = connection.client[0] if connection.client else ""
         self.clients[address] -= 1
@@ -124,7 +140,7 @@ class Guarded(Protocol):
         self._resumed = False
         self._refused_since: float | None = None
         self.crowded = self.watch.come(self)
-        if self.crowded and len(self.watch.watched) > self.watch.limits.connections * OVERFULL:
+        if self.watch.overfull:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -62,8 +62,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if self.client is not None:  # An IPv4 client of a dual-stack socket is written as IPv4 (RFC 4291 2.5.5.2).
-            self.client = (self.client[0].removeprefix("::ffff:"), self.client[1])
+        self.client = plainly(self.client)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)  # This tells the newest request only.
@@ -212,6 +211,11 @@ class Protocol(HttpToolsProtocol):
             self.loop.call_later(GRACE, self.loop.call_soon, self.loop.call_soon, super().shutdown)
         else:
             super().shutdown()
+
+
+def plainly(client: tuple[str, int] | None) -> tuple[str, int] | None:
+    """Address and port of a client; an IPv4 one of a dual-stack socket is written as IPv4 (RFC 4291 2.5.5.2)."""
+    return client and (client[0].removeprefix("::ffff:"), client[1])
 
 
 def _old(cycle: RequestResponseCycle) -> bool:

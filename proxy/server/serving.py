@@ -16,7 +16,6 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -26,6 +25,7 @@ from proxy.errors import Error, SettingsError
 from proxy.server import notify
 from proxy.server.fast import Fast
 from proxy.server.guard import Limits, bound
+from proxy.server.handshake import counted
 from proxy.server.lifespan import Lifespan
 from proxy.server.sockets import url
 
@@ -161,11 +161,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self.config.is_ssl:
-            # Until its handshake is over nobody watches a connection. The loop gives it a minute; uvicorn says nothing.
             protocol: Any = self.config.http_protocol_class
-            loop: Any = asyncio.get_running_loop()
-            within = protocol.watch.limits.header_timeout
-            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=within)
+            loop: Any = asyncio.get_running_loop()  # uvicorn has it make the servers
+            loop.create_server = counted(loop.create_server, protocol.watch)
         try:
             await super().startup(sockets=sockets)
         except OSError as error:

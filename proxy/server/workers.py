@@ -17,6 +17,7 @@ import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from subprocess import Popen
 from typing import Any
 
 from proxy.server import notify, sockets
@@ -114,8 +115,7 @@ class Supervisor:
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(number)
+            signalled(process, number)
 
     async def _keep(self, group: Sequence[socket.socket]) -> None:
         """Sees that somebody serves these sockets. Returns when the server ends, or when it is of no use."""
@@ -151,7 +151,7 @@ class Supervisor:
             )
         self.processes[process] = writer
         if self.stopping.is_set():
-            process.terminate()
+            signalled(process, signal.SIGTERM)
         try:
             writer.write(packed(self.job))
             served = bool(await reader.read(1))
@@ -170,6 +170,14 @@ class Supervisor:
         self.waiting_for -= 1
         if self.waiting_for == 0:
             announced(self.groups[0], self.job.terms.tls)
+
+
+def signalled(process: Process | Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to a worker. Its own `send_signal` would look first whether it has ended, and so take the news of
+    its end from whoever waits for that."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
 
 
 def _told(status: int | None) -> str:

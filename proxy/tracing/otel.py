@@ -153,6 +153,9 @@ class _TracedAnswer:
             _failed(self._span, type(error).__name__)
             raise
 
+    def distrust(self) -> None:
+        self._answer.distrust()
+
     async def aclose(self) -> None:
         if self._span.is_recording():  # whoever got it may close it twice
             self._span.set_attribute("http.response.body.size", self._size)

@@ -100,6 +100,11 @@ class Answer(Protocol):
         """
         ...
 
+    def distrust(self) -> None:
+        """It is not believed, however well it was framed: whatever else comes over its connection, which may be out of
+        step with what is asked there, is nobody's answer. To be said before it is closed."""
+        ...
+
     async def aclose(self) -> None: ...
 
 

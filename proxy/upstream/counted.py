@@ -63,5 +63,8 @@ class _Counted:
                 self._counts.fetched(self._endpoint, len(piece))
                 yield piece
 
+    def distrust(self) -> None:
+        self._answer.distrust()
+
     async def aclose(self) -> None:
         await self._answer.aclose()

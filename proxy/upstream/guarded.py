@@ -99,6 +99,9 @@ class _Guarded:
             raise
         self._bodies.succeeded()
 
+    def distrust(self) -> None:
+        self._answer.distrust()
+
     async def aclose(self) -> None:
         await self._answer.aclose()
 

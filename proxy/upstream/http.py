@@ -18,7 +18,7 @@ from proxy.errors import Busy, Dropped, Error, Faulty, Late, UpstreamError
 from proxy.model import Head, Host
 from proxy.upstream import connection
 from proxy.upstream.base import Answer, Ask
-from proxy.upstream.pool import REUSED, Pool
+from proxy.upstream.pool import REUSED, Body, Pool
 
 log = logging.getLogger("proxy.upstream")
 
@@ -57,7 +57,7 @@ class HttpUpstream:
         self._patience = patience
         context = ssl.create_default_context(cafile=ca_file or None)
 
-        def pools(*, http2: bool) -> dict[Host, Pool]:
+        def pools(*, http2: bool, kept: int) -> dict[Host, Pool]:
             def pool(host: Host) -> Pool:
                 # HTTP/2 costs three times the time of HTTP/1.1 for a large body, and saves round trips for small ones.
                 made = httpx.AsyncHTTPTransport(
@@ -67,12 +67,14 @@ class HttpUpstream:
                     trust_env=False,
                     proxy=proxy or None,
                 )
-                return Pool(connection.wired(made, overheard=not http2), self._origins[host], kept=CONNECTIONS)
+                return Pool(connection.wired(made, overheard=not http2), self._origins[host], kept=kept)
 
             return {host: pool(host) for host in self._origins}
 
-        self._shared = pools(http2=True)
-        self._straight = pools(http2=False)
+        self._shared = pools(http2=True, kept=CONNECTIONS)
+        # What goes straight through may be in somebody's name, and nobody here judges what comes back: each has a
+        # connection of its own, on which no answer but its own can come. To the API it is one a second, or a change.
+        self._straight = pools(http2=False, kept=0)
         self._free = {host: asyncio.Semaphore(CONNECTIONS) for host in origins}
         self._free_straight = asyncio.Semaphore(STRAIGHT)
 
@@ -151,6 +153,8 @@ class _HttpAnswer:
     def __init__(self, ask: Ask, response: httpx.Response, release: Callable[[], None]) -> None:
         self._ask = ask
         self._response = response
+        assert isinstance(response.stream, Body)
+        self._stream = response.stream
         self._release: Callable[[], None] | None = release
         fields = tuple((name.lower(), value) for name, value in response.headers.raw)
         names = {name for name, _ in fields}
@@ -164,13 +168,14 @@ class _HttpAnswer:
         return self._head
 
     async def body(self) -> AsyncGenerator[bytes]:
-        stream = self._response.stream
-        assert isinstance(stream, httpx.AsyncByteStream)
         try:
-            async for piece in stream:
+            async for piece in self._stream:
                 yield piece
         except Exception as error:
             raise _translated(self._ask, error) from None
+
+    def distrust(self) -> None:
+        self._stream.distrust()
 
     async def aclose(self) -> None:
         release, self._release = self._release, None

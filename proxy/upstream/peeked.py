@@ -58,6 +58,9 @@ class Peeked:
             async for piece in rest:
                 yield piece
 
+    def distrust(self) -> None:
+        self._answer.distrust()
+
     async def aclose(self) -> None:
         await self._answer.aclose()
 
@@ -86,6 +89,9 @@ class _PutAway:
 
     async def body(self) -> AsyncGenerator[bytes]:
         yield self._start
+
+    def distrust(self) -> None:
+        pass
 
     async def aclose(self) -> None:
         pass

@@ -75,7 +75,7 @@ class Pool(httpx.AsyncBaseTransport):
         return httpx.Response(
             answer.status,
             headers=answer.headers,
-            stream=_Body(self, held, answer.stream),
+            stream=Body(self, held, answer.stream),
             extensions=answer.extensions,
         )
 
@@ -85,10 +85,13 @@ class Pool(httpx.AsyncBaseTransport):
         for held in closing:
             await held.connection.aclose()
 
-    async def given_back(self, held: _Held) -> None:
-        """A request is through with its connection, however that went."""
+    async def given_back(self, held: _Held, *, distrusted: bool = False) -> None:
+        """A request is through with its connection, however that went. What was `distrusted` is closed, but where each
+        answer says to which request it is one (HTTP/2)."""
         used = held.connection
-        if used.is_available() and held in self._open:
+        if distrusted and not held.many:
+            await self._closed(held)
+        elif used.is_available() and held in self._open:
             if held is not self._shared:
                 self._idle.append(held)
                 # The one that has been idle for longest is looked at, so that none stays for nothing.
@@ -143,13 +146,18 @@ class Pool(httpx.AsyncBaseTransport):
         await held.connection.aclose()
 
 
-class _Body(httpx.AsyncByteStream):
+class Body(httpx.AsyncByteStream):
     """The body of an answer; with it the connection is given back."""
 
     def __init__(self, pool: Pool, held: _Held, stream: Any) -> None:
         self._pool = pool
         self._held: _Held | None = held
         self._stream = stream
+        self._distrusted = False
+
+    def distrust(self) -> None:
+        """The connection serves nobody after this."""
+        self._distrusted = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -166,7 +174,7 @@ class _Body(httpx.AsyncByteStream):
         try:
             await self._stream.aclose()
         finally:
-            await self._pool.given_back(held)
+            await self._pool.given_back(held, distrusted=self._distrusted)
 
 
 def _translated(error: Exception) -> Exception:

@@ -103,8 +103,13 @@ ATTACKS = (
     ),
     Attack(
         "response smuggling by upstream",
-        "what follows an answer, or has two lengths, ends the connection and is nobody's answer",
+        "what follows an answer, is another's, or has two lengths, ends the connection and is nobody's answer; what "
+        "nobody here judges comes over a connection of its own",
         (
+            "attacks/test_reach.py::test_an_answer_that_came_too_late_for_its_own_question_answers_no_other",
+            "test_http_upstream.py::test_nobody_is_answered_over_the_connection_of_an_answer_that_was_not_believed",
+            "test_http_upstream.py::test_what_goes_straight_through_has_a_connection_of_its_own",
+            "rules/test_bodies.py",
             "test_http_upstream.py::test_bytes_behind_an_answer_are_never_the_answer_to_the_next_request",
             "test_http_upstream.py::test_a_head_that_could_mean_two_things_is_no_answer",
         ),

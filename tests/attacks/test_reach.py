@@ -13,6 +13,7 @@ import pytest
 from proxy.rules import codings
 from tests.attacks.stage import OTHER, Stage
 from tests.upstream import Upstream, faults, samples
+from tests.upstream.wire import Reply, laid_out
 
 ROWS = (
     "/api/v1/crates/leaf",
@@ -93,6 +94,28 @@ def test_a_cookie_of_upstreams_is_nobodys(stage: Stage) -> None:
             assert ("set-cookie" in dict(fields)) is (path in (OTHER, "/api/v1/me"))
     assert {asked.header("cookie") for asked in stage.upstream.asked()} == {""}
     assert len(stage.upstream.asked(contains=OTHER)) == len(stage.upstream.asked(contains="/me")) == 2, "none is stored"
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        ("/index/3/a/abc", "/index/le/af/leaf"),
+        ("/api/v1/crates/abc", "/api/v1/crates/leaf"),
+        ("/api/v1/crates/abc/1.0.0", "/api/v1/crates/leaf/1.0.0"),
+        ("/files/crates/abc/abc-1.0.0.crate", "/files/crates/leaf/leaf-1.0.0.crate"),
+    ],
+)
+def test_an_answer_that_came_too_late_for_its_own_question_answers_no_other(
+    path: str, other: str, stage: Stage
+) -> None:
+    right = stage.got(path)
+    _, fields, body = stage.got(other)
+    stage.empty()
+    late = laid_out(Reply(200, tuple(item for item in fields if item[0] == "content-type"), body))
+    target = path.removeprefix("/index").removeprefix("/files")
+    stage.upstream.fault(lambda asked: asked.target == target, faults.Interim((late,)), times=1)
+    assert stage.got(path)[0] in (200, 502)  # a tarball's head has gone, and its end never comes
+    assert stage.got(path) == right
 
 
 def _bomb(size: int) -> bytes:

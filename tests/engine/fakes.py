@@ -15,9 +15,13 @@ class FakeAnswer:
         length = (b"content-length", b"%d" % len(body))
         self.head = Head(200, ((b"content-type", b"application/json"), length))
         self._body = body
+        self.distrusted = False
 
     async def body(self) -> AsyncGenerator[bytes]:
         yield self._body
+
+    def distrust(self) -> None:
+        self.distrusted = True
 
     async def aclose(self) -> None:
         pass

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 
 import pytest
 
+from proxy.engine import exchange
 from proxy.engine.answers import UNREACHED, Answers
 from proxy.engine.changes import Changes
 from proxy.engine.copies import Copies, Hot
@@ -18,7 +20,7 @@ from proxy.model import Invalidation, Selection, Verdict
 from proxy.rules import endpoints, keys, routes
 from proxy.rules.endpoints import Kind, Policy
 from proxy.stores.memory import Memory
-from proxy.upstream.base import Answer, Ask
+from proxy.upstream.base import Answer, Ask, Need
 from tests import virtual_time
 from tests.engine.fakes import DictStore, FakeAnswer, FakeFleet, FakeUpstream
 
@@ -71,6 +73,16 @@ async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> N
     assert (await answers.get(read)).verdict is Verdict.MISS, "the copy from before the announcement is not fresh"
     assert upstream.asked == 2
     await answers.aclose()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("body", "believed"), [(b'{"dependencies":[]}', True), (b"<html>", False)])
+async def test_what_is_not_believed_is_said_to_whoever_keeps_the_connection(body: bytes, believed: bool) -> None:
+    match = routes.match("GET", PATH, ())
+    read, upstream = keys.read(match, endpoints.policy(match.endpoint, ())), FakeUpstream(body)
+    with contextlib.nullcontext() if believed else pytest.raises(Faulty):
+        await exchange.asked(upstream, read, (), lambda: None, Need(), lambda: 0.0)
+    assert upstream.answer.distrusted is not believed
 
 
 class Dribbling(FakeAnswer):

@@ -35,6 +35,7 @@ class Answer:
         self.head = Head(200, ((b"content-length", b"%d" % len(BODY)),))
         self._body = body
         self._pieces: asyncio.Queue[int | None] = asyncio.Queue()
+        self.distrusted = False
 
     def let(self, count: int) -> None:
         """So many pieces more."""
@@ -52,6 +53,9 @@ class Answer:
             for _ in range(count):
                 yield self._body[offset : offset + PIECE]
                 offset += PIECE
+
+    def distrust(self) -> None:
+        self.distrusted = True
 
     async def aclose(self) -> None:
         pass
@@ -224,6 +228,7 @@ async def test_nobody_takes_the_last_byte_of_a_file_that_is_not_right(tmp_path: 
         assert len(reader.received) <= 9 * PIECE
         here.upstream.answers[1].let(10)
         assert await reader.is_whole()
+        assert [answer.distrusted for answer in here.upstream.answers] == [True, False]
 
 
 async def test_words_about_a_file_that_is_gone_are_waited_out(tmp_path: Path) -> None:

@@ -69,6 +69,28 @@ def test_a_body_is_believed_only_where_it_is_what_the_row_answers_with(
     assert bodies.fault(kind, content_type, body) == expected
 
 
+# What was asked for is about the crate foo-bar.
+ABOUT: list[tuple[Kind, bytes, str | None]] = [
+    (Kind.JSON, b'{"crate": {"id": "Foo_bar"}, "versions": []}', None),
+    (Kind.JSON, b'{"crate": {"id": "foo"}, "versions": []}', "it tells of another crate, `foo`"),
+    (Kind.JSON, b'{"version": {"crate": "foo_bar", "num": "1.0.0"}}', None),
+    (Kind.JSON, b'{"version": {"crate": "foo", "num": "1.0.0"}}', "it tells of another crate, `foo`"),
+    (Kind.JSON, b'{"version": {}, "crate": {"id": 1}}', None),
+    (Kind.JSON, b'{"crate": "foo"}', None),
+    (Kind.INDEX, LINE.replace(b"foo", b"Foo_Bar"), None),
+    (Kind.INDEX, LINE, "it tells of another crate, `foo`"),
+    (Kind.INDEX, b"\n" + LINE + b"\n" + LINE.replace(b"foo", b"foo-bar"), "it tells of another crate, `foo`"),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "expected"), ABOUT)
+def test_a_body_that_says_which_crate_it_is_about_is_about_the_one_that_was_asked_for(
+    kind: Kind, body: bytes, expected: str | None
+) -> None:
+    assert bodies.fault(kind, JSON, body, "foo-bar") == expected
+    assert bodies.fault(kind, JSON, body) is None, "nothing is known of what was asked for"
+
+
 @pytest.mark.parametrize("body", REASONS)
 def test_the_reason_is_the_first_detail_of_the_error_form(body: bytes) -> None:
     assert bodies.reason(body) == REASONS[body]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,15 +80,32 @@ def test_a_unix_socket_is_served(tmp_path: Path) -> None:
         assert server.ended() == 0
 
 
-def test_tls_is_served(tmp_path: Path) -> None:
-    cert, key = str(tmp_path / "cert"), str(tmp_path / "key")
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    directory = tmp_path_factory.mktemp("tls")
+    cert, key = str(directory / "cert"), str(directory / "key")
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
         + ["-subj", "/CN=localhost", "-keyout", key, "-out", cert],
         check=True,
         capture_output=True,
     )
-    with served(tls=[cert, key], limits={"header_timeout": 4.0}) as server:
+    return cert, key
+
+
+def secured(port: int, certificate: tuple[str, str], request: bytes = CLOSE) -> bytes:
+    """The first bytes of what is answered over TLS; none where the connection ends before that."""
+    trust = ssl.create_default_context(cafile=certificate[0])
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            with trust.wrap_socket(client, server_hostname="localhost") as secure:
+                secure.sendall(request)
+                return secure.recv(12)
+    return b""
+
+
+def test_tls_is_served(certificate: tuple[str, str]) -> None:
+    with served(tls=certificate, limits={"header_timeout": 4.0}) as server:
         url = server.url()
         assert url.startswith("https://127.0.0.1:")
         port = int(url.rsplit(":", 1)[1])
@@ -94,15 +113,33 @@ def test_tls_is_served(tmp_path: Path) -> None:
             plain.sendall(CLOSE)  # Not TLS: no news for the log.
             while plain.recv(100):
                 pass
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # No news either.
         with socket.create_connection(("127.0.0.1", port), timeout=30) as silent:  # the loop itself gives it 60 s
             assert silent.recv(1) == b""
-        trust = ssl.create_default_context(cafile=cert)
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-            with trust.wrap_socket(client, server_hostname="localhost") as secure:
-                secure.sendall(CLOSE)
-                assert secure.recv(12) == b"HTTP/1.1 200"
+        assert secured(port, certificate) == b"HTTP/1.1 200"
         server.signal()
-        assert server.ended() == 0 and [line for line in server.lines if "WARNING" in line] == []
+        assert server.ended() == 0
+        assert [line for line in server.lines if "WARNING" in line or "ERROR" in line or "Traceback" in line] == []
+
+
+def test_who_begins_a_handshake_is_counted_like_anybody_else(certificate: tuple[str, str]) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(served(tls=certificate, limits={"connections": 4, "header_timeout": 60.0}))
+        port = server.port()
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(5)]
+        assert secured(port, certificate) == b"", "this is a quarter too many, and not told"
+        silent.pop().close()
+        assert until(lambda: secured(port, certificate), b"HTTP/1.1 503"), "this is one too many"
+        silent.pop().close()
+        assert until(lambda: secured(port, certificate), b"HTTP/1.1 200")
+
+
+def until(tried: Callable[[], bytes], wanted: bytes) -> bool:
+    end = time.monotonic() + 20
+    while (found := tried()) != wanted and time.monotonic() < end:
+        time.sleep(0.02)
+    return found == wanted
 
 
 def test_a_certificate_that_cannot_be_read_is_told() -> None:

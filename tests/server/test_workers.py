@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.server.workers import signalled
 from tests.server.raw import one_answer, talk
 from tests.server.served import served
 from tests.waiting import until
@@ -164,6 +166,14 @@ def test_workers_end_when_their_supervisor_is_killed() -> None:
         workers = pids(server.port())
         server.signal(signal.SIGKILL)
         until(lambda: not any(alive(pid) for pid in workers))
+
+
+def test_a_signal_takes_the_news_of_an_end_from_nobody() -> None:
+    with subprocess.Popen(["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has heard of it yet
+        signalled(process, signal.SIGTERM)
+        assert process.returncode is None and os.waitpid(process.pid, 0)[1] == 0
+        signalled(process, signal.SIGTERM)  # and nobody is there now
 
 
 def test_workers_share_a_unix_socket(tmp_path: Path) -> None:

@@ -166,5 +166,8 @@ class Arrived:
         if self._reply.body:
             yield self._reply.body
 
+    def distrust(self) -> None:
+        pass
+
     async def aclose(self) -> None:
         return None
