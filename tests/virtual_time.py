@@ -3,7 +3,7 @@
 Where the loop of the standard library would sleep until its next timer, this one sets its clock to it. Before that
 it looks at its sockets, and while a thread still works for it, it waits for that thread: real work takes no virtual
 time, and nothing that is under way is overtaken by a timeout. So the other ends of its sockets must live in the
-same loop. What another process or a thread of its own says it may hear too late.
+same loop. What another process or a thread of its own says it may hear too late, but for what is waited for `really`.
 
     with virtual_time.running() as runner:
         runner.run(main())
@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import selectors
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -89,6 +90,15 @@ def running() -> Iterator[asyncio.Runner]:
     """A runner of coroutines in virtual time. Its loop is a `VirtualTimeLoop`."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         yield runner
+
+
+async def really(work: Awaitable[T]) -> T:
+    """What comes of `work` that waits for another process. Time stands still meanwhile: no timeout ends it."""
+    over = threading.Event()
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda _: over.set())
+    await asyncio.to_thread(over.wait)
+    return await task
 
 
 def clock() -> Callable[[], float]:

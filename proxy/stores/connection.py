@@ -6,6 +6,7 @@ It knows the URL, and is the only place that does: what it tells never holds a p
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -50,7 +51,9 @@ def _telling(kind: type[Any], elsewhere: Callable[[], Awaitable[None]]) -> type[
     """A connection that says in Redis's words when it is gone: to uvloop a transport that was closed a moment ago is a
     mistake in the program (RuntimeError), which nobody expects of a server that went away. And one whose server is
     read-only, since another one has become the primary in its place, has `elsewhere` called: no connection that was
-    made until now leads to the right one."""
+    made until now leads to the right one. It is closed, too, by who is cancelled while he sends: redis-py has the
+    `asyncio.wait_for` of Python 3.11 do that, which forgets to be cancelled where it is just through
+    (python/cpython issue 86296)."""
 
     class Telling(kind):  # type: ignore[misc]  # one of three kinds, known only now
         async def read_response(self, *args: Any, **options: Any) -> Any:
@@ -61,10 +64,16 @@ def _telling(kind: type[Any], elsewhere: Callable[[], Awaitable[None]]) -> type[
                 raise
 
         async def send_packed_command(self, *args: Any, **options: Any) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            before = task.cancelling()
             try:
                 await super().send_packed_command(*args, **options)
             except RuntimeError as error:
                 raise ConnectionError(f"the connection is closed ({error})") from error
+            if task.cancelling() > before:
+                await self.disconnect(nowait=True)  # its answer is nobody's
+                raise asyncio.CancelledError
 
     return Telling
 

@@ -131,9 +131,8 @@ async def main(kind: str, where: str, bounded: str) -> None:
             else:
                 leasing.obey(order)
             continue
-        begun = time.monotonic()
         await fleet.announce(of(crate))
-        say("announced", seconds=time.monotonic() - begun)
+        say("announced")
     await fleet.aclose()
     say("closed")
 

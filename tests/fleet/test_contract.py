@@ -2,6 +2,7 @@
 
 That a purge is everywhere within a second must not depend on the machine. So no time is measured: where nobody hangs, a
 member waits an hour for another (`member`), and an announcement that anybody were waited for in vain would not end.
+How long one that hangs is waited for, `test_local` and `test_redis` show in virtual time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,6 @@ import pytest
 
 from proxy.model import Invalidation, State
 from tests.fleet.member import Spawn, of, opened
-
-SOON = 1.0
-"""Seconds that an announcement takes at most, whoever does not hear it; it takes that long where one is waited for."""
 
 
 @pytest.mark.anyio
@@ -74,7 +72,7 @@ def test_a_member_that_hangs_holds_nobody_up(medium: tuple[str, str], spawn: Spa
     hanging.signal(signal.SIGSTOP)
     first.announce("a")
     second.until("heard", crate="a")
-    assert first.until("announced")["seconds"] < 3 * SOON
+    first.until("announced")
     second.announce("b")
     first.until("heard", crate="b")
     hanging.signal(signal.SIGCONT)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from typing import TypeVar
 
 import pytest
 from redis.exceptions import RedisError
@@ -15,11 +15,17 @@ from proxy.rules.breaker import PAUSE
 from proxy.stores import connection, envelope
 from proxy.stores.base import Observer
 from proxy.stores.redis import MAX_VALUE, RedisStore
+from tests import virtual_time
 from tests.redis_server import RedisServer, redis_server
+from tests.virtual_time import really
 
 pytestmark = pytest.mark.anyio
 
+T = TypeVar("T")
+
 KEY = "crate serde"
+SHORT = 0.7
+"""Seconds: 0.2 for an answer, for a new connection that says hello, and for an answer there."""
 
 
 class Clock:
@@ -59,60 +65,110 @@ async def reads_processed(store: RedisStore) -> int:
     return int((await store.client.info("stats"))["total_reads_processed"])
 
 
-async def test_a_dead_server_is_absent_at_once_and_told_once(
-    store: RedisStore, server: RedisServer, told: list[str], clock: Clock
+@contextlib.contextmanager
+def virtually(server: RedisServer, observer: Observer, clock: Clock) -> Iterator[tuple[asyncio.Runner, RedisStore]]:
+    """A store that waits in virtual time, and has put something."""
+
+    async def filled() -> RedisStore:
+        store = RedisStore.opened(server.url, "crates:", "redis", observer, clock)
+        await really(put(store))
+        return store
+
+    with virtual_time.running() as runner:
+        store = runner.run(filled())
+        yield runner, store
+        runner.run(store.aclose())
+
+
+async def takes(work: Awaitable[T]) -> tuple[T, float]:
+    """What comes of it, and the virtual seconds that it took."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    return await work, loop.time() - began
+
+
+def test_a_dead_server_is_absent_at_once_and_told_once(
+    server: RedisServer, observer: Observer, told: list[str], clock: Clock
 ) -> None:
-    server.kill()
-    began = time.monotonic()
-    for _ in range(3):
-        assert await store.get(KEY) is None
-        await put(store)
-    await store.delete(KEY)
-    assert time.monotonic() - began < 0.5
+    with virtually(server, observer, clock) as (runner, store):
+        server.kill()
+
+        async def use() -> None:
+            for _ in range(3):
+                assert await store.get(KEY) is None
+                await put(store)
+            await store.delete(KEY)
+
+        assert runner.run(takes(use())) == (None, 0.0)
     assert len(told) == 1 and told[0].startswith("redis: reaching the server: ConnectionError")
 
 
-async def test_a_server_that_hangs_costs_three_short_waits_and_then_nothing(
-    store: RedisStore, server: RedisServer, told: list[str], clock: Clock
+def test_a_server_that_hangs_costs_three_short_waits_and_then_nothing(
+    server: RedisServer, observer: Observer, told: list[str], clock: Clock
 ) -> None:
-    await put(store)
-    server.hang()
-    try:
-        for _ in range(3):
-            began = time.monotonic()
-            assert await store.get(KEY) is None
-            assert time.monotonic() - began < 1.0
-        began = time.monotonic()
-        for _ in range(1000):
-            assert await store.get(KEY) is None
-        assert time.monotonic() - began < 0.1
+    with virtually(server, observer, clock) as (runner, store):
+
+        async def reads(count: int) -> float:
+            values, seconds = await takes(asyncio.gather(*(store.get(KEY) for _ in range(count))))
+            assert values == [None] * count
+            return seconds
+
+        server.hang()
+        try:
+            for _ in range(3):
+                assert 0.0 < runner.run(reads(1)) <= SHORT
+            for _ in range(1000):
+                assert runner.run(reads(1)) == 0.0
+            clock.now += PAUSE
+            assert runner.run(reads(200)) <= SHORT
+        finally:
+            server.resume()
+        assert len(told) == 1 and "Timeout" in told[0]
         clock.now += PAUSE
-        began = time.monotonic()
-        assert await asyncio.gather(*(store.get(KEY) for _ in range(200))) == [None] * 200
-        assert time.monotonic() - began < 1.0
-    finally:
-        server.resume()
-    assert len(told) == 1 and "Timeout" in told[0]
-    clock.now += PAUSE
-    assert await store.get(KEY) == b"1"
+        assert runner.run(really(store.get(KEY))) == b"1"
     assert told[1:] == ["redis: reaching the server: works again"]
 
 
-async def test_a_crowd_behind_a_hung_server_waits_no_longer_than_one(store: RedisStore, server: RedisServer) -> None:
-    await put(store)
-    server.hang()
-    try:
-        began = time.monotonic()
-        assert await asyncio.gather(*(store.get(KEY) for _ in range(500))) == [None] * 500
-        assert time.monotonic() - began < 1.5
-    finally:
-        server.resume()
+def test_a_crowd_behind_a_hung_server_waits_no_longer_than_one(
+    server: RedisServer, observer: Observer, clock: Clock
+) -> None:
+    with virtually(server, observer, clock) as (runner, store):
+
+        async def crowd() -> float:
+            values, seconds = await takes(asyncio.gather(*(store.get(KEY) for _ in range(500))))
+            assert values == [None] * 500
+            return seconds
+
+        server.hang()
+        try:
+            assert runner.run(crowd()) <= SHORT
+        finally:
+            server.resume()
 
 
 async def test_a_crowd_before_a_working_server_is_no_fault(store: RedisStore, told: list[str]) -> None:
     await put(store)
     assert await asyncio.gather(*(store.get(KEY) for _ in range(3000))) == [b"1"] * 3000
     assert told == []
+
+
+async def test_who_leaves_while_a_command_is_on_its_way_has_left(server: RedisServer) -> None:
+    client = connection.client(server.url)
+    await client.set("a", b"1")
+    left = 0
+    for turns in range(50):  # of the loop, until it has its answer
+        task = asyncio.ensure_future(client.get("a"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if not task.cancel():
+            assert task.result() == b"1"
+            continue
+        left += 1
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await client.get("a") == b"1", "answers stay in step"
+    assert left > 1
+    await client.aclose()
 
 
 async def test_a_server_killed_in_mid_run_is_used_again_after_the_pause(
@@ -333,22 +389,23 @@ async def test_a_wrong_password_is_told_without_it(observer: Observer, told: lis
         await bad.aclose()
 
 
-async def test_health_tells_what_is_wrong_and_is_quick(store: RedisStore, server: RedisServer, clock: Clock) -> None:
-    assert (await store.health()).state == State.OK
-    server.hang()
-    began = time.monotonic()
-    health = await store.health()
-    assert time.monotonic() - began < 1.0
-    assert (health.name, health.state) == ("redis", State.DEGRADED)
-    assert str(server.socket) in health.detail and "Timeout" in health.detail
-    for _ in range(3):  # asked for at once it would be one read
-        await store.get(KEY)
-    began = time.monotonic()
-    assert (await store.health()).state == State.DEGRADED  # left alone: it is not even asked
-    assert time.monotonic() - began < 0.1
-    server.resume()
-    clock.now += PAUSE
-    assert (await store.health()).state == State.OK
+def test_health_tells_what_is_wrong_and_is_quick(server: RedisServer, observer: Observer, clock: Clock) -> None:
+    with virtually(server, observer, clock) as (runner, store):
+        assert runner.run(really(store.health())).state == State.OK
+        server.hang()
+        try:
+            health, seconds = runner.run(takes(store.health()))
+            assert seconds <= SHORT
+            assert (health.name, health.state) == ("redis", State.DEGRADED)
+            assert str(server.socket) in health.detail and "Timeout" in health.detail
+            for _ in range(3):  # asked for at once it would be one read
+                runner.run(store.get(KEY))
+            health, seconds = runner.run(takes(store.health()))
+            assert (health.state, seconds) == (State.DEGRADED, 0.0)  # left alone: it is not even asked
+        finally:
+            server.resume()
+        clock.now += PAUSE
+        assert runner.run(really(store.health())).state == State.OK
 
 
 @pytest.mark.parametrize(
