@@ -16,8 +16,9 @@ from proxy.rules.endpoints import Kind
 from proxy.rules.keys import Read
 from proxy.upstream.base import Ask, Need, Upstream
 
-LARGEST = 64 * 1024 * 1024
-"""Bytes of JSON or of an index file; the largest index file is below 2 MB. An endless body ends here."""
+LARGEST = 16 * 1024 * 1024
+"""Bytes of JSON or of an index file, unpacked; the largest index file is below 2 MB. An endless body ends here, and
+JSON made for the purpose takes, while it is looked at, 25 times its bytes."""
 LONGEST = 300.0
 """Seconds for the body of such an answer: one that drips without end would keep its key, and its connection, for ever.
 That is 7 KB a second for the largest index file."""

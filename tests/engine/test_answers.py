@@ -76,7 +76,16 @@ async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> N
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("body", "believed"), [(b'{"dependencies":[]}', True), (b"<html>", False)])
+@pytest.mark.parametrize(
+    ("body", "believed"),
+    [
+        (b'{"dependencies":[]}', True),
+        (b"<html>", False),
+        (b"[" + b" " * (exchange.LARGEST - 2) + b"]", True),
+        (b"[" + b" " * (exchange.LARGEST - 1) + b"]", False),
+    ],
+    ids=["JSON", "HTML", "large", "too large"],
+)
 async def test_what_is_not_believed_is_said_to_whoever_keeps_the_connection(body: bytes, believed: bool) -> None:
     match = routes.match("GET", PATH, ())
     read, upstream = keys.read(match, endpoints.policy(match.endpoint, ())), FakeUpstream(body)
