@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from proxy.engine.whole import LONGEST
 from proxy.errors import Declined, Faulty, Late, UpstreamError
 from proxy.model import Head, Headers
 from proxy.rules import bodies, codings, directives
@@ -19,9 +20,6 @@ from proxy.upstream.base import Ask, Need, Upstream
 LARGEST = 16 * 1024 * 1024
 """Bytes of JSON or of an index file, unpacked; the largest index file is below 2 MB. An endless body ends here, and
 JSON made for the purpose takes, while it is looked at, 25 times its bytes."""
-LONGEST = 300.0
-"""Seconds for the body of such an answer: one that drips without end would keep its key, and its connection, for ever.
-That is 7 KB a second for the largest index file."""
 
 _OUR_REFUSALS = (400, 403, 404, 405)  # upstream's statuses that are passed on in its own words
 

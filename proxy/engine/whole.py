@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
+from proxy.errors import Late
 from proxy.model import Head
 from proxy.upstream.base import Answer
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of an answer that is stored; a larger one passes."""
+LONGEST = 300.0
+"""Seconds for the body of an answer that is read whole: one that drips without end would keep its key, and its
+connection, for ever. That is 7 KB a second for the largest index file."""
 
 
 async def whole(answer: Answer) -> bytes | Answer:
-    """The body, with the answer closed; where it is too large to be stored, the answer as it was, open."""
+    """The body, with the answer closed; where it is too large to be stored, the answer as it was, open. Raises what
+    its `body` raises, and `Late` where that does not come to its end in time."""
     pieces: list[bytes] = []
     size, body = 0, answer.body()
     try:
-        async for piece in body:
-            pieces.append(piece)
-            size += len(piece)
-            if size > LARGEST:
-                return _Begun(answer, pieces, body)
+        async with asyncio.timeout(LONGEST):
+            async for piece in body:
+                pieces.append(piece)
+                size += len(piece)
+                if size > LARGEST:
+                    return _Begun(answer, pieces, body)
+    except TimeoutError:
+        await answer.aclose()
+        raise Late(f"an answer of crates.io's did not come to its end within {LONGEST:.0f} s; try again") from None
     except BaseException:
         await answer.aclose()
         raise
