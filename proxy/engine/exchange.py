@@ -5,10 +5,11 @@ It knows nothing of what is stored, except the validators that it is given.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from proxy.errors import Declined, Faulty, UpstreamError
+from proxy.errors import Declined, Faulty, Late, UpstreamError
 from proxy.model import Head, Headers
 from proxy.rules import bodies, codings, directives
 from proxy.rules.endpoints import Kind
@@ -17,6 +18,9 @@ from proxy.upstream.base import Ask, Need, Upstream
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of JSON or of an index file; the largest index file is below 2 MB. An endless body ends here."""
+LONGEST = 300.0
+"""Seconds for the body of such an answer: one that drips without end would keep its key, and its connection, for ever.
+That is 7 KB a second for the largest index file."""
 
 _OUR_REFUSALS = (400, 403, 404, 405)  # upstream's statuses that are passed on in its own words
 
@@ -48,14 +52,17 @@ async def asked(
     begun()
     try:
         pieces, size = [], 0
-        async for piece in answer.body():
-            pieces.append(piece)
-            size += len(piece)
-            if size > LARGEST:
-                raise Faulty(f"the answer to {read.target} is larger than {LARGEST} bytes")
+        async with asyncio.timeout(LONGEST):
+            async for piece in answer.body():
+                pieces.append(piece)
+                size += len(piece)
+                if size > LARGEST:
+                    raise Faulty(f"the answer to {read.target} is larger than {LARGEST} bytes")
         if answer.head.status == 304 and conditions:
             return Judged(answer.head, b"")
         return judged(read, answer.head, b"".join(pieces), clock())
+    except TimeoutError:
+        raise Late(f"{read.target} did not come to its end within {LONGEST:.0f} s; try again") from None
     except Faulty:
         answer.distrust()
         raise

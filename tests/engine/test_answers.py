@@ -86,10 +86,10 @@ async def test_what_is_not_believed_is_said_to_whoever_keeps_the_connection(body
 
 
 class Dribbling(FakeAnswer):
-    """Its head comes at once, its body takes a minute."""
+    """Its head comes at once, its body never ends, nor does it stall."""
 
     async def body(self) -> AsyncGenerator[bytes]:
-        for _ in range(60):
+        while True:
             await asyncio.sleep(1)
             yield b" "
 
@@ -123,6 +123,9 @@ def test_who_has_a_copy_is_not_failed_by_an_upstream_that_begins_and_does_not_en
         outcome = await answers.get(read)
         assert (outcome.verdict, outcome.detail) == (Verdict.STALE, "stale-if-error")
         assert loop.time() - begun <= FIRST_BYTE
+        upstream.answer = FakeAnswer(b'{"dependencies":[]}')
+        await asyncio.sleep(exchange.LONGEST)
+        assert (await answers.get(read)).verdict is Verdict.MISS, "the endless one is not in its way any more"
         await answers.aclose()
 
     with virtual_time.running() as runner:

@@ -314,6 +314,34 @@ def test_who_reads_nothing_makes_nobody_hold_much_for_him(address: tuple[str, in
         assert taken < 1024 * 1024, "the kernel's buffer would hold four times as much"
 
 
+def test_who_sends_requests_and_reads_no_answers_fills_no_memory() -> None:
+    """Each request that waits costs a hundred times the bytes that it was sent as."""
+    many = (b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n") * 1000
+    with guarded() as (address, server), socket.create_connection(address, timeout=1) as client:
+        most = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                client.sendall(many)
+                for connection in list(server.server_state.connections):
+                    most = max(most, len(connection.pipeline))  # type: ignore[union-attr]
+        assert 0 < most < 200
+
+
+def test_however_many_requests_are_sent_at_once_each_has_its_answer() -> None:
+    count = 3000
+    many = b"".join(b"GET /%d HTTP/1.1\r\n%b\r\n" % (number, HOST) for number in range(count))
+    put = b"PUT /put HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000
+    with guarded() as (address, _), socket.create_connection(address, timeout=20) as client:
+        sending = threading.Thread(target=client.sendall, args=(many + put + many + LAST,))
+        sending.start()
+        with client.makefile("rb") as wire:
+            found = answers(wire)
+        sending.join()
+    numbers = [f"/{number}" for number in range(count)]
+    assert [answer[2]["target"] for answer in found] == [*numbers, "/put", *numbers, "/last"]
+    assert len(found[count][2]["body"]) == 100_000
+
+
 def test_who_reads_slowly_but_steadily_is_served() -> None:
     with guarded(QUICK) as (address, _), socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)

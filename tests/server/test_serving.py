@@ -43,6 +43,12 @@ def test_a_body_that_waits_to_be_asked_for_arrives(running: tuple[Served, int]) 
         assert answer is not None and answer[2]["body"].encode("latin-1") == BODY
 
 
+def test_an_old_client_is_told_nothing_before_its_answer(running: tuple[Served, int]) -> None:
+    old = b"PUT /put HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx"
+    (only,) = talk(("127.0.0.1", running[1]), old)
+    assert (only[0], only[2]["body"]) == (200, "x")
+
+
 def test_the_server_adds_no_fields_of_its_own(running: tuple[Served, int]) -> None:
     (only,) = talk(("127.0.0.1", running[1]), CLOSE)
     assert only[1].keys() == {"content-length", "connection"}
