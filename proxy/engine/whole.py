@@ -1,12 +1,12 @@
-"""The body of an upstream answer, read for the store: whole, or found too large and passed on as it is."""
+"""The body of an upstream answer, read to its end: what is too large passes on as it is, or is a fault."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
 
-from proxy.model import Head
-from proxy.upstream.base import Answer
+from proxy.errors import Faulty
+from proxy.upstream.base import Answer, Wrapper
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of an answer that is stored; a larger one passes."""
@@ -29,17 +29,24 @@ async def whole(answer: Answer) -> bytes | Answer:
     return b"".join(pieces)
 
 
-class _Begun:
+async def bounded(answer: Answer, largest: int, what: str) -> bytes:
+    """The body, with the answer left open; `Faulty` where it has more than so many bytes. `what` it is, for people."""
+    pieces, size = [], 0
+    async for piece in answer.body():
+        pieces.append(piece)
+        size += len(piece)
+        if size > largest:
+            raise Faulty(f"{what} is larger than {largest} bytes")
+    return b"".join(pieces)
+
+
+class _Begun(Wrapper):
     """An answer of which some has been read: the whole of it, all the same."""
 
     def __init__(self, answer: Answer, pieces: list[bytes], rest: AsyncGenerator[bytes]) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._pieces = pieces
         self._rest = rest
-
-    @property
-    def head(self) -> Head:
-        return self._answer.head
 
     async def body(self) -> AsyncGenerator[bytes]:
         async with contextlib.aclosing(self._rest) as rest:
@@ -47,9 +54,3 @@ class _Begun:
                 yield piece
             async for piece in rest:
                 yield piece
-
-    def distrust(self) -> None:
-        self._answer.distrust()
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
