@@ -5,12 +5,11 @@ It knows nothing of what is stored, except the validators that it is given.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from proxy.engine.whole import LONGEST
-from proxy.errors import Declined, Faulty, Late, UpstreamError
+from proxy.engine.whole import bounded
+from proxy.errors import Declined, Faulty, UpstreamError
 from proxy.model import Head, Headers
 from proxy.rules import bodies, codings, directives
 from proxy.rules.endpoints import Kind
@@ -50,18 +49,10 @@ async def asked(
     answer = await upstream.send(Ask(row.host, "GET", read.target, fields, need=need, endpoint=row.name))
     begun()
     try:
-        pieces, size = [], 0
-        async with asyncio.timeout(LONGEST):
-            async for piece in answer.body():
-                pieces.append(piece)
-                size += len(piece)
-                if size > LARGEST:
-                    raise Faulty(f"the answer to {read.target} is larger than {LARGEST} bytes")
+        body = await bounded(answer, LARGEST, f"the answer to {read.target}")
         if answer.head.status == 304 and conditions:
             return Judged(answer.head, b"")
-        return judged(read, answer.head, b"".join(pieces), clock())
-    except TimeoutError:
-        raise Late(f"{read.target} did not come to its end within {LONGEST:.0f} s; try again") from None
+        return judged(read, answer.head, body, clock())
     except Faulty:
         answer.distrust()
         raise

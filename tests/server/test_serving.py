@@ -10,13 +10,14 @@ import ssl
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.server.raw import OFFER, one_answer, talk
 from tests.server.served import Served, served
+from tests.waiting import until
 
 BODY = os.urandom(300_000)
 CLOSE = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -136,9 +137,9 @@ def test_who_begins_a_handshake_is_counted_like_anybody_else(certificate: tuple[
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(5)]
         assert secured(port, certificate) == b"", "this is a quarter too many, and not told"
         silent.pop().close()
-        assert until(lambda: secured(port, certificate), b"HTTP/1.1 503"), "this is one too many"
+        until(lambda: secured(port, certificate) == b"HTTP/1.1 503")  # this is one too many
         silent.pop().close()
-        assert until(lambda: secured(port, certificate), b"HTTP/1.1 200")
+        until(lambda: secured(port, certificate) == b"HTTP/1.1 200")
 
 
 def test_who_is_in_the_middle_of_a_handshake_when_the_server_drains_is_served(certificate: tuple[str, str]) -> None:
@@ -165,13 +166,6 @@ def test_who_never_ends_a_handshake_is_not_waited_for(certificate: tuple[str, st
             assert server.ended(20) == 0
 
 
-def until(tried: Callable[[], bytes], wanted: bytes) -> bool:
-    end = time.monotonic() + 20
-    while (found := tried()) != wanted and time.monotonic() < end:
-        time.sleep(0.02)
-    return found == wanted
-
-
 def test_a_certificate_that_cannot_be_read_is_told() -> None:
     with served(tls=["/nowhere", ""]) as server:
         assert server.ended() == 1
@@ -194,8 +188,7 @@ def test_a_signal_drains(tmp_path: Path, number: int) -> None:
             idle.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             assert one_answer(idle_wire)
             busy.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
-            while not marker.exists():
-                time.sleep(0.005)
+            until(marker.exists)
             server.signal(number)
             server.until("draining")
             assert idle_wire.read() == b""
@@ -217,10 +210,9 @@ def test_a_drain_has_an_end(tmp_path: Path) -> None:
     with served(drain_timeout=0.5) as server:
         with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as client:
             client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
-            while not marker.exists():
-                time.sleep(0.005)
+            until(marker.exists)
             server.signal()
-            assert server.ended(5) == 0
+            assert server.ended() == 0
     assert [line for line in server.lines if "ERROR" in line] == [
         "uvicorn.error ERROR Cancel 1 running task(s), timeout graceful shutdown exceeded"
     ]
@@ -231,12 +223,11 @@ def test_who_interrupts_twice_does_not_wait(tmp_path: Path) -> None:
     with served(drain_timeout=60) as server:
         with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as client:
             client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
-            while not marker.exists():
-                time.sleep(0.005)
+            until(marker.exists)
             server.signal(signal.SIGINT)
             server.until("draining")
             server.signal(signal.SIGINT)
-            assert server.ended(5) == 0
+            assert server.ended() == 0
 
 
 @pytest.mark.parametrize(
