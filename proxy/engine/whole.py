@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 
-from proxy.errors import Faulty
+from proxy.errors import Faulty, Late
 from proxy.upstream.base import Answer, Wrapper
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of an answer that is stored; a larger one passes."""
+LONGEST = 300.0
+"""Seconds for the body of an answer that is read whole: one that drips without end would keep its key, and its
+connection, for ever. That is 7 KB a second for the largest index file."""
 
 
 async def whole(answer: Answer) -> bytes | Answer:
-    """The body, with the answer closed; where it is too large to be stored, the answer as it was, open."""
+    """The body, with the answer closed; where it is too large to be stored, the answer as it was, open. Raises what
+    its `body` raises, and `Late` where that does not come to its end in time."""
     pieces: list[bytes] = []
     size, body = 0, answer.body()
     try:
-        async for piece in body:
-            pieces.append(piece)
-            size += len(piece)
-            if size > LARGEST:
-                return _Begun(answer, pieces, body)
+        async with _in_time("an answer of crates.io's"):
+            async for piece in body:
+                pieces.append(piece)
+                size += len(piece)
+                if size > LARGEST:
+                    return _Begun(answer, pieces, body)
     except BaseException:
         await answer.aclose()
         raise
@@ -30,14 +36,27 @@ async def whole(answer: Answer) -> bytes | Answer:
 
 
 async def bounded(answer: Answer, largest: int, what: str) -> bytes:
-    """The body, with the answer left open; `Faulty` where it has more than so many bytes. `what` it is, for people."""
+    """The body, with the answer left open; `Faulty` where it has more than so many bytes, `Late` as for `whole`. `what`
+    it is, for people."""
     pieces, size = [], 0
-    async for piece in answer.body():
-        pieces.append(piece)
-        size += len(piece)
-        if size > largest:
-            raise Faulty(f"{what} is larger than {largest} bytes")
+    async with _in_time(what):
+        async for piece in answer.body():
+            pieces.append(piece)
+            size += len(piece)
+            if size > largest:
+                raise Faulty(f"{what} is larger than {largest} bytes")
     return b"".join(pieces)
+
+
+@contextlib.asynccontextmanager
+async def _in_time(what: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(LONGEST) as bound:
+            yield
+    except TimeoutError:
+        if not bound.expired():
+            raise
+        raise Late(f"{what} did not come to its end within {LONGEST:.0f} s; try again") from None
 
 
 class _Begun(Wrapper):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.errors import Error
-from proxy.server import serving, sockets, workers
+from proxy.server import protocol, serving, sockets, workers
 from proxy.server.guard import Limits
 from tests.server.raw import Message, Receive, Send, echo
 from tests.waiting import WITHIN
@@ -61,6 +61,7 @@ def main(options: dict[str, Any]) -> int:
     tls = serving.Tls(*options["tls"]) if "tls" in options else None
     count = options.get("workers", 1)
     workers.MARGIN = options.get("margin", workers.MARGIN)
+    protocol.GRACE = options.get("grace", protocol.GRACE)
     try:
         if "socket" in options:
             groups = sockets.unix(options["socket"], workers=count)

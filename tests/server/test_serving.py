@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,30 @@ def test_who_begins_a_handshake_is_counted_like_anybody_else(certificate: tuple[
         until(lambda: secured(port, certificate) == b"HTTP/1.1 503")  # this is one too many
         silent.pop().close()
         until(lambda: secured(port, certificate) == b"HTTP/1.1 200")
+
+
+def test_who_is_in_the_middle_of_a_handshake_when_the_server_drains_is_served(certificate: tuple[str, str]) -> None:
+    with served(tls=certificate, grace=30.0, drain_timeout=60.0) as server:
+        port = server.port()
+        trust = ssl.create_default_context(cafile=certificate[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+            assert secured(port, certificate) == b"HTTP/1.1 200", "the one before it is accepted"
+            server.signal()
+            server.until("draining")
+            time.sleep(1)  # by itself it would be gone by now
+            with trust.wrap_socket(client, server_hostname="localhost") as secure:
+                secure.sendall(CLOSE)
+                assert secure.recv(12) == b"HTTP/1.1 200"
+            assert server.ended(20) == 0
+
+
+def test_who_never_ends_a_handshake_is_not_waited_for(certificate: tuple[str, str]) -> None:
+    with served(tls=certificate, limits={"header_timeout": 60.0}, drain_timeout=60.0) as server:
+        port = server.port()
+        with socket.create_connection(("127.0.0.1", port), timeout=30):
+            assert secured(port, certificate) == b"HTTP/1.1 200"
+            server.signal()
+            assert server.ended(20) == 0
 
 
 def test_a_certificate_that_cannot_be_read_is_told() -> None:
