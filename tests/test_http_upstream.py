@@ -10,6 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 
 from proxy.errors import Busy, Dropped, Error, Faulty, Late
@@ -248,15 +251,35 @@ async def test_interim_answers_are_heard_by_the_one_who_listens(
         assert not told
 
 
-@contextlib.asynccontextmanager
-async def over_tls(directory: Path, *answers: bytes) -> AsyncIterator[tuple[HttpUpstream, list[int]]]:
-    """The adapter before a host with a certificate, which gives these answers, and how many each connection took."""
+async def certified(directory: Path) -> tuple[str, ssl.SSLContext]:
+    """The certificate of a server called localhost, and what it serves with."""
     cert, key = str(directory / "cert"), str(directory / "key")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
     names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert]
     await anyio.run_process([*command.split(), *names])
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
+    return cert, context
+
+
+@contextlib.asynccontextmanager
+async def over(server: asyncio.Server, cert: str, patience: float = 5.0) -> AsyncIterator[HttpUpstream]:
+    """The adapter before a server with this certificate."""
+    origin = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+    upstream = HttpUpstream(
+        dict.fromkeys(Host, origin), user_agent="x/0", connect_timeout=2, patience=patience, ca_file=cert
+    )
+    try:
+        yield upstream
+    finally:
+        await upstream.aclose()
+        server.close()
+
+
+@contextlib.asynccontextmanager
+async def over_tls(directory: Path, *answers: bytes) -> AsyncIterator[tuple[HttpUpstream, list[int]]]:
+    """The adapter before a host with a certificate, which gives these answers, and how many each connection took."""
+    cert, context = await certified(directory)
     left, taken = list(answers), list[int]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -268,16 +291,8 @@ async def over_tls(directory: Path, *answers: bytes) -> AsyncIterator[tuple[Http
                 writer.write(left.pop(0))
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    origin = f"https://localhost:{server.sockets[0].getsockname()[1]}"
-    upstream = HttpUpstream(
-        dict.fromkeys(Host, origin), user_agent="x/0", connect_timeout=2, patience=5.0, ca_file=cert
-    )
-    try:
+    async with over(await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context), cert) as upstream:
         yield upstream, taken
-    finally:
-        await upstream.aclose()
-        server.close()
 
 
 @pytest.mark.parametrize("straight", [False, True])
@@ -290,6 +305,47 @@ async def test_all_of_this_holds_over_tls(straight: bool, tmp_path: Path) -> Non
             assert await read(await upstream.send(ask)) == b"ok"
     assert taken == ([1] * 4 if straight else [3, 1])
     assert told == ([HEARD] if straight else [])
+
+
+class Stalling(asyncio.Protocol):
+    """HTTP/2 that answers at once, but on `/head` not at all, and on `/body` never to the end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        self._state.initiate_connection()
+        transport.write(self._state.data_to_send())
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._state.receive_data(data):
+            if isinstance(event, h2.events.RequestReceived):
+                path = dict(event.headers)[b":path"]
+                if path != b"/head":
+                    self._state.send_headers(event.stream_id, [(":status", "200")])
+                    self._state.send_data(event.stream_id, b"ok", end_stream=path != b"/body")
+        self._transport.write(self._state.data_to_send())
+
+
+@pytest.mark.parametrize("stalls", ["/head", "/body"])
+async def test_who_waits_on_a_connection_on_which_others_are_answered_does_not_wait_for_ever(
+    stalls: str, tmp_path: Path
+) -> None:
+    cert, context = await certified(tmp_path)
+    context.set_alpn_protocols(["h2"])
+    server = await asyncio.get_running_loop().create_server(Stalling, "127.0.0.1", 0, ssl=context)
+    async with over(server, cert, patience=0.5) as upstream:
+
+        async def answered(target: str) -> bytes:
+            return await read(await upstream.send(Ask(Host.INDEX, "GET", target)))
+
+        assert await answered("/") == b"ok"
+        waiting = asyncio.create_task(answered(stalls))
+        async with asyncio.timeout(30):
+            while not waiting.done():
+                assert await answered("/") == b"ok"
+                await asyncio.sleep(0.05)
+        with pytest.raises(Late):
+            await waiting
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

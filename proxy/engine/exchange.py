@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from proxy.engine.whole import bounded
 from proxy.errors import Declined, Faulty, UpstreamError
 from proxy.model import Head, Headers
 from proxy.rules import bodies, codings, directives
@@ -15,8 +16,9 @@ from proxy.rules.endpoints import Kind
 from proxy.rules.keys import Read
 from proxy.upstream.base import Ask, Need, Upstream
 
-LARGEST = 64 * 1024 * 1024
-"""Bytes of JSON or of an index file; the largest index file is below 2 MB. An endless body ends here."""
+LARGEST = 16 * 1024 * 1024
+"""Bytes of JSON or of an index file, unpacked; the largest index file is below 2 MB. An endless body ends here, and
+JSON made for the purpose takes, while it is looked at, 25 times its bytes."""
 
 _OUR_REFUSALS = (400, 403, 404, 405)  # upstream's statuses that are passed on in its own words
 
@@ -47,15 +49,10 @@ async def asked(
     answer = await upstream.send(Ask(row.host, "GET", read.target, fields, need=need, endpoint=row.name))
     begun()
     try:
-        pieces, size = [], 0
-        async for piece in answer.body():
-            pieces.append(piece)
-            size += len(piece)
-            if size > LARGEST:
-                raise Faulty(f"the answer to {read.target} is larger than {LARGEST} bytes")
+        body = await bounded(answer, LARGEST, f"the answer to {read.target}")
         if answer.head.status == 304 and conditions:
             return Judged(answer.head, b"")
-        return judged(read, answer.head, b"".join(pieces), clock())
+        return judged(read, answer.head, body, clock())
     except Faulty:
         answer.distrust()
         raise

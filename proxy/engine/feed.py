@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 
 from proxy.engine.purging import Purging
+from proxy.engine.whole import bounded
 from proxy.errors import Error, Faulty, Late
 from proxy.fleet.base import Fleet
 from proxy.lasting import lasting
@@ -157,15 +158,9 @@ class Feed:
         try:
             if answer.head.status not in (200, 304):
                 raise Faulty(f"crates.io answered the request for its feed with status {answer.head.status}")
-            pieces, size = [], 0
-            async for piece in answer.body():
-                pieces.append(piece)
-                size += len(piece)
-                if size > LARGEST:
-                    raise Faulty(f"the feed of new versions is larger than {LARGEST} bytes")
+            body: bytes | None = await bounded(answer, LARGEST, "the feed of new versions")
         finally:
             await answer.aclose()
-        body: bytes | None = b"".join(pieces)
         if answer.head.status == 200 and answer.head.get(b"content-encoding", b"identity").lower() != b"identity":
             body = codings.decoded(body or b"", LARGEST)
         if body is None:

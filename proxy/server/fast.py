@@ -17,7 +17,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from proxy.model import Headers
-from proxy.server.guard import Guarded
+from proxy.server.turns import Turns
 
 SHORTCUT = "crates-proxy.shortcut"
 """Where the state of the lifespan holds the `Shortcut`, if an application has one."""
@@ -110,7 +110,7 @@ def head(status: int, headers: Headers) -> bytes:
     return b"".join([STATUS_LINE[status], *fields, b"\r\n"])
 
 
-class Fast(Guarded):
+class Fast(Turns):
     shortcut: Shortcut | None = None
     _in_turn = False  # the request that was just parsed may be answered at once
     _begun = 0  # requests that began to be answered while the bytes at hand were parsed

@@ -14,29 +14,32 @@ from typing import Any
 
 from uvicorn.protocols.utils import get_remote_addr
 
+from proxy.server import protocol as http
 from proxy.server.guard import Watch
-from proxy.server.protocol import plainly
 
 Created = Callable[..., Awaitable[asyncio.Server]]
 
 
 class Handshake(Protocol):
-    """`made` makes the protocol that takes over."""
+    """`protocol` takes over then. A server that drains waits for it like for any other."""
 
-    def __init__(self, made: Callable[[], Any], context: SSLContext, watch: Watch) -> None:
+    def __init__(self, protocol: Any, context: SSLContext, watch: Watch) -> None:
         self.loop = asyncio.get_running_loop()
         self.client: tuple[str, int] | None = None
-        self._made = made
+        self._protocol = protocol
         self._context = context
         self._watch = watch
+        self._draining = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        self.client = plainly(get_remote_addr(transport))
+        self.client = http.plainly(get_remote_addr(transport))
         self._watch.come(self)
         if self._watch.overfull:  # who is one too many is told once there is somebody who can
             self._watch.go(self)
             transport.abort()
             return
+        self._transport = transport
+        self._protocol.connections.add(self)
         shaking: Coroutine[Any, None, Transport | None] = self.loop.start_tls(
             transport,
             self,
@@ -50,8 +53,18 @@ class Handshake(Protocol):
     def look(self, now: float, passed: float) -> None:
         """The loop keeps the deadline."""
 
+    def shutdown(self) -> None:
+        """uvicorn's word to each connection when it drains."""
+        self._draining = True
+        self.loop.call_later(http.GRACE, self._give_up)
+
+    def _give_up(self) -> None:
+        if self in self._protocol.connections:
+            self._transport.abort()
+
     def _over(self, shaking: Coroutine[Any, None, Transport | None]) -> None:
         self._watch.go(self)
+        self._protocol.connections.discard(self)
         try:
             shaking.send(None)
         except OSError:  # such as all errors of TLS; what is no TLS is no news for the log
@@ -59,15 +72,16 @@ class Handshake(Protocol):
         except StopIteration as ended:
             secured: Transport | None = ended.value
         if secured is not None and not secured.is_closing():
-            protocol = self._made()
-            secured.set_protocol(protocol)
-            protocol.connection_made(secured)
+            secured.set_protocol(self._protocol)
+            self._protocol.connection_made(secured)
+            if self._draining:
+                self._protocol.shutdown()
 
 
 def counted(create_server: Created, watch: Watch) -> Created:
     """A loop's `create_server` whose connections over TLS are counted from the first moment."""
 
     async def created(made: Callable[[], Any], *, ssl: SSLContext, **options: Any) -> asyncio.Server:
-        return await create_server(lambda: Handshake(made, ssl, watch), **options)
+        return await create_server(lambda: Handshake(made(), ssl, watch), **options)
 
     return created

@@ -117,7 +117,7 @@ class Protocol(HttpToolsProtocol):
             if not value:
                 return
         elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
+            self.expect_100_continue = self.parser.get_http_version() != "1.0"  # RFC 9110 section 10.1.1
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:

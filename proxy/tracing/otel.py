@@ -21,10 +21,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from proxy import __version__
-from proxy.model import Head, Host
+from proxy.model import Host
 from proxy.rules import secrets
 from proxy.tracing.base import Seen
-from proxy.upstream.base import Answer, Ask, Upstream
+from proxy.upstream.base import Answer, Ask, Upstream, Wrapper
 
 NAME = "crates-proxy"
 LAST_WORD = 3.0
@@ -133,15 +133,11 @@ class _TracedUpstream:
         await self._inner.aclose()
 
 
-class _TracedAnswer:
+class _TracedAnswer(Wrapper):
     def __init__(self, answer: Answer, span: Span) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._span = span
         self._size = 0
-
-    @property
-    def head(self) -> Head:
-        return self._answer.head
 
     async def body(self) -> AsyncGenerator[bytes]:
         try:
@@ -153,11 +149,8 @@ class _TracedAnswer:
             _failed(self._span, type(error).__name__)
             raise
 
-    def distrust(self) -> None:
-        self._answer.distrust()
-
     async def aclose(self) -> None:
         if self._span.is_recording():  # whoever got it may close it twice
             self._span.set_attribute("http.response.body.size", self._size)
             self._span.end()
-        await self._answer.aclose()
+        await super().aclose()

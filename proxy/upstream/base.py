@@ -108,6 +108,26 @@ class Answer(Protocol):
     async def aclose(self) -> None: ...
 
 
+class Wrapper:
+    """An `Answer` as the one that it wraps; what it does besides, its subclass says."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+
+    @property
+    def head(self) -> Head:
+        return self._answer.head
+
+    def body(self) -> AsyncGenerator[bytes]:
+        return self._answer.body()
+
+    def distrust(self) -> None:
+        self._answer.distrust()
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
 class Upstream(Protocol):
     async def send(self, ask: Ask) -> Answer:
         """Send one request; return when the head of the answer is there. Redirects are not followed.

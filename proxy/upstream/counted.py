@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from proxy.errors import Busy, Error, Offline
-from proxy.model import Head, Host
-from proxy.upstream.base import Answer, Ask, Upstream
+from proxy.model import Host
+from proxy.upstream.base import Answer, Ask, Upstream, Wrapper
 
 
 class Counts(Protocol):
@@ -47,24 +47,14 @@ class CountedUpstream:
         await self._inner.aclose()
 
 
-class _Counted:
+class _Counted(Wrapper):
     def __init__(self, answer: Answer, endpoint: str, counts: Counts) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._endpoint = endpoint
         self._counts = counts
-
-    @property
-    def head(self) -> Head:
-        return self._answer.head
 
     async def body(self) -> AsyncGenerator[bytes]:
         async with contextlib.aclosing(self._answer.body()) as pieces:
             async for piece in pieces:
                 self._counts.fetched(self._endpoint, len(piece))
                 yield piece
-
-    def distrust(self) -> None:
-        self._answer.distrust()
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()

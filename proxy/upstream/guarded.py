@@ -13,10 +13,10 @@ import math
 from collections.abc import AsyncGenerator
 
 from proxy.errors import Busy, Down, UpstreamError
-from proxy.model import Head, Host
+from proxy.model import Host
 from proxy.rules.breaker import Breaker
 from proxy.rules.bucket import Urgency
-from proxy.upstream.base import FAILING, Answer, Ask, Upstream
+from proxy.upstream.base import FAILING, Answer, Ask, Upstream, Wrapper
 
 
 class GuardedUpstream:
@@ -78,16 +78,12 @@ class _Line:
         return self.heads.admits(now) and self.bodies.admits(now)
 
 
-class _Guarded:
+class _Guarded(Wrapper):
     """An answer whose end is heard of."""
 
     def __init__(self, answer: Answer, bodies: Breaker) -> None:
-        self._answer = answer
+        super().__init__(answer)
         self._bodies = bodies
-
-    @property
-    def head(self) -> Head:
-        return self._answer.head
 
     async def body(self) -> AsyncGenerator[bytes]:
         try:
@@ -98,12 +94,6 @@ class _Guarded:
             self._bodies.failed(_now())
             raise
         self._bodies.succeeded()
-
-    def distrust(self) -> None:
-        self._answer.distrust()
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
 
 
 def _down(host: Host, seconds: float) -> Down:

@@ -7,6 +7,7 @@ decoding, nothing added to a request but Host, Via and User-Agent.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import ssl
@@ -82,7 +83,7 @@ class HttpUpstream:
         patience = self._patience if ask.patience is None else ask.patience
         pool = (self._straight if ask.straight else self._shared)[ask.host]
         if ask.straight and ask.method not in _SAFE:
-            return _HttpAnswer(ask, await self._heard(ask, patience, pool), lambda: None)
+            return _HttpAnswer(ask, await self._heard(ask, patience, pool), patience, lambda: None)
         free = self._free_straight if ask.straight else self._free[ask.host]
         try:
             async with asyncio.timeout(patience):
@@ -94,7 +95,7 @@ class HttpUpstream:
         except BaseException:
             free.release()
             raise
-        return _HttpAnswer(ask, response, free.release)
+        return _HttpAnswer(ask, response, patience, free.release)
 
     async def aclose(self) -> None:
         for pool in (*self._shared.values(), *self._straight.values()):
@@ -102,7 +103,12 @@ class HttpUpstream:
 
     async def _heard(self, ask: Ask, patience: float, pool: Pool) -> httpx.Response:
         if not ask.straight:
-            return await self._exchange(ask, patience, pool)
+            try:
+                # Where others are answered over the same connection (HTTP/2), httpcore would wait on with them.
+                async with asyncio.timeout(self._connect_timeout + patience):
+                    return await self._exchange(ask, patience, pool)
+            except TimeoutError as error:
+                raise _translated(ask, error) from None
         with connection.listening(ask.interim):
             return await self._exchange(ask, patience, pool)
 
@@ -150,7 +156,7 @@ def _sound(response: httpx.Response) -> bool:
 
 
 class _HttpAnswer:
-    def __init__(self, ask: Ask, response: httpx.Response, release: Callable[[], None]) -> None:
+    def __init__(self, ask: Ask, response: httpx.Response, patience: float, release: Callable[[], None]) -> None:
         self._ask = ask
         self._response = response
         assert isinstance(response.stream, Body)
@@ -158,9 +164,10 @@ class _HttpAnswer:
         self._release: Callable[[], None] | None = release
         fields = tuple((name.lower(), value) for name, value in response.headers.raw)
         names = {name for name, _ in fields}
-        http2 = response.extensions.get("http_version") == b"HTTP/2"
+        self._patience = patience
+        self._http2 = response.extensions.get("http_version") == b"HTTP/2"
         bodiless = ask.method == "HEAD" or response.status_code in (204, 304)
-        framed = bodiless or http2 or b"content-length" in names or b"transfer-encoding" in names
+        framed = bodiless or self._http2 or b"content-length" in names or b"transfer-encoding" in names
         self._head = Head(response.status_code, fields, framed)
 
     @property
@@ -169,7 +176,12 @@ class _HttpAnswer:
 
     async def body(self) -> AsyncGenerator[bytes]:
         try:
-            async for piece in self._stream:
+            pieces = aiter(self._stream)
+            while True:
+                async with asyncio.timeout(self._patience) if self._http2 else contextlib.nullcontext():
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    return
                 yield piece
         except Exception as error:
             raise _translated(self._ask, error) from None
@@ -196,7 +208,7 @@ def _translated(ask: Ask, error: Exception) -> Error:
     what = "crates.io" if ask.host is Host.API else f"{ask.target} on the {ask.host.value} host of crates.io"
     told: UpstreamError
     match error:
-        case httpx.TimeoutException():
+        case httpx.TimeoutException() | TimeoutError():
             told = Late(f"{what} did not answer in time; try again")
         case httpx.ConnectError() | httpx.ProxyError():
             told = Faulty(f"{what} cannot be reached; see /readyz, and try again")

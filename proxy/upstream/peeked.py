@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 from proxy.errors import UpstreamError
 from proxy.model import Head
-from proxy.upstream.base import Answer
+from proxy.upstream.base import Answer, Wrapper
 
 ENOUGH = 64 * 1024
 """Bytes of a refusal that are looked at; crates.io's have some hundreds."""
@@ -18,12 +18,12 @@ WITHIN = 1.0
 """Seconds for a refusal that is put away: it comes with its head, or is not worth the wait."""
 
 
-class Peeked:
+class Peeked(Wrapper):
     """`start` is what `peek` could read; what went wrong then goes wrong again for whoever reads on."""
 
     def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
         self.start = b""
-        self._answer = answer
         self._rest = answer.body()
         self._error: UpstreamError | None = None
         self._head = answer.head
@@ -57,12 +57,6 @@ class Peeked:
         async with contextlib.aclosing(self._rest) as rest:
             async for piece in rest:
                 yield piece
-
-    def distrust(self) -> None:
-        self._answer.distrust()
-
-    async def aclose(self) -> None:
-        await self._answer.aclose()
 
 
 async def put_away(answer: Answer) -> Answer:

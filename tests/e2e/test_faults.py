@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import resource
 import socket
 import time
@@ -81,6 +82,37 @@ def test_a_full_disk_is_passed_by_and_used_again_once_there_is_room(
             assert get(running.url + path).content == bodies[path]
         assert not upstream.asked("static"), "all of it is stored now"
         until(lambda: "degraded" not in get(running.url + "/readyz").text)
+        assert running.stop() == 0
+
+
+def test_while_the_databases_fail_all_is_served_and_afterwards_stored_again(
+    tmp_path: Path, upstream: Upstream, large: dict[str, bytes]
+) -> None:
+    """Nothing can be written anywhere (EFBIG), which SQLite tells as an I/O error."""
+    settings = {**upstream.settings_env(), "CRATES_PROXY_CACHE__MEMORY": "0"}
+    paths = [*large, "/api/v1/crates/leaf", "/index/le/af/leaf", "/files/readmes/leaf/leaf-1.0.0.html"]
+    with proxy(tmp_path / "proxy", settings) as running:
+
+        def served() -> bool:
+            for path in paths:
+                answer = get(running.url + path)
+                assert answer.status_code == 200 and answer.content == large.get(path, answer.content)
+            return True
+
+        assert get(running.url + paths[-1]).status_code == 200
+        limit = resource.prlimit(running.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (64, limit[1]))
+        assert served() and served()
+        ready = get(running.url + "/readyz")
+        assert ready.status_code == 200
+        for name in ("json", "index"):
+            assert re.search(rf"^{name}: degraded .*disk I/O error", ready.text, re.MULTILINE), ready.text
+        resource.prlimit(running.pid, resource.RLIMIT_FSIZE, limit)
+        assert served()
+        upstream.forget()
+        assert served()
+        assert not upstream.asked(), "all of it is stored now"
+        assert not list(running.cache.rglob("*.damaged-*"))
         assert running.stop() == 0
 
 

@@ -15,7 +15,8 @@ from proxy.engine.copies import Copies, Hot
 from proxy.engine.deferred import Deferred
 from proxy.engine.flight import FIRST_BYTE
 from proxy.engine.renewing import Renewing
-from proxy.errors import Faulty
+from proxy.engine.whole import LONGEST, whole
+from proxy.errors import Faulty, Late
 from proxy.model import Invalidation, Selection, Verdict
 from proxy.rules import endpoints, keys, routes
 from proxy.rules.endpoints import Kind, Policy
@@ -76,7 +77,16 @@ async def test_what_is_announced_while_the_store_is_read_counts(soft: bool) -> N
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("body", "believed"), [(b'{"dependencies":[]}', True), (b"<html>", False)])
+@pytest.mark.parametrize(
+    ("body", "believed"),
+    [
+        (b'{"dependencies":[]}', True),
+        (b"<html>", False),
+        (b"[" + b" " * (exchange.LARGEST - 2) + b"]", True),
+        (b"[" + b" " * (exchange.LARGEST - 1) + b"]", False),
+    ],
+    ids=["JSON", "HTML", "large", "too large"],
+)
 async def test_what_is_not_believed_is_said_to_whoever_keeps_the_connection(body: bytes, believed: bool) -> None:
     match = routes.match("GET", PATH, ())
     read, upstream = keys.read(match, endpoints.policy(match.endpoint, ())), FakeUpstream(body)
@@ -86,10 +96,10 @@ async def test_what_is_not_believed_is_said_to_whoever_keeps_the_connection(body
 
 
 class Dribbling(FakeAnswer):
-    """Its head comes at once, its body takes a minute."""
+    """Its head comes at once, its body never ends, nor does it stall."""
 
     async def body(self) -> AsyncGenerator[bytes]:
-        for _ in range(60):
+        while True:
             await asyncio.sleep(1)
             yield b" "
 
@@ -123,7 +133,20 @@ def test_who_has_a_copy_is_not_failed_by_an_upstream_that_begins_and_does_not_en
         outcome = await answers.get(read)
         assert (outcome.verdict, outcome.detail) == (Verdict.STALE, "stale-if-error")
         assert loop.time() - begun <= FIRST_BYTE
+        upstream.answer = FakeAnswer(b'{"dependencies":[]}')
+        await asyncio.sleep(LONGEST)
+        assert (await answers.get(read)).verdict is Verdict.MISS, "the endless one is not in its way any more"
         await answers.aclose()
+
+    with virtual_time.running() as runner:
+        runner.run(main())
+
+
+def test_an_answer_that_is_read_for_the_store_is_given_up_where_it_has_no_end() -> None:
+    async def main() -> None:
+        with pytest.raises(Late):
+            await whole(Dribbling(b""))
+        assert asyncio.get_running_loop().time() <= LONGEST + 1
 
     with virtual_time.running() as runner:
         runner.run(main())

@@ -12,6 +12,7 @@ from proxy.model import Invalidation, State
 from proxy.rules.bucket import Urgency
 from tests.fleet.member import of
 from tests.redis_server import RedisServer, failover
+from tests.waiting import WITHIN, became, happened
 
 KEY = "crate serde"
 
@@ -22,9 +23,7 @@ async def names(server: RedisServer, pattern: str) -> list[bytes]:
 
 
 async def well(fleet: RedisFleet) -> None:
-    async with asyncio.timeout(30):
-        while (await fleet.health()).state is not State.OK:
-            await asyncio.sleep(0.01)
+    await became(fleet.health, lambda health: health.state is State.OK)
 
 
 @pytest.mark.anyio
@@ -37,7 +36,7 @@ async def test_members_meet_at_the_new_one() -> None:
         failing.done()
         async with one.lease(KEY, 1.0):
             assert await names(failing.second, "test:lease:*") != []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WITHIN):
             await lost.wait()  # what the others announced meanwhile was perhaps not heard
         await well(one)
         two = await RedisFleet.opened(failing.second.url, "test:", heard.append, lambda: None)
@@ -45,9 +44,7 @@ async def test_members_meet_at_the_new_one() -> None:
             waiting = asyncio.create_task(_held(two))
             await one.announce(of("serde"))
             await one.budget.book(Urgency.CALLER)
-            async with asyncio.timeout(30):
-                while not heard:
-                    await asyncio.sleep(0.01)
+            await happened(lambda: heard)
             assert await names(failing.second, "test:budget") != []
             assert not waiting.done()
         await waiting

@@ -197,6 +197,7 @@ def test_words_are_heard_by_those_who_wait_and_those_who_come(tmp_path: object, 
     for _ in range(3):
         first.tell("a", "two")
         second.until("word", word="two")
+        third.until("word", word="two")  # of several words that wait for it only the last would count
     assert second.leased() == []
     first.release("a")
     second.until("leased")

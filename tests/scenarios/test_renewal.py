@@ -83,7 +83,7 @@ def test_json_is_renewed_for_six_hours_without_a_request_to_the_api(
 
 SLOW: dict[str, Any] = {
     "upstream__renew_ceiling": "6h",
-    "upstream__requests_per_second": 0.5,
+    "upstream__requests_per_second": 0.25,  # four seconds from one to the next: much longer than anything else takes
     "upstream__burst": 1,
     "upstream__stale_after": "200ms",
 }
@@ -94,14 +94,15 @@ def test_past_the_ceiling_an_unchanged_crate_is_renewed_where_the_api_cannot_be_
 ) -> None:
     with proxied(upstream, tmp_path, clock, **SLOW) as proxy:
         first = proxy.get(CRATE)
+        upstream.registry.package("leaf").latest.metadata["description"] = "which the index does not have"
         clock.now += DAY
         begun = time.monotonic()
         answer = proxy.get(CRATE)
-        assert time.monotonic() - begun < 1.5, "nobody waits for download counters"
+        assert time.monotonic() - begun < 3.0, "nobody waits for download counters"
         assert (said(answer), answer.content) == (("REVALIDATED", RENEWED), first.content)
         assert (answer.headers["age"], answer.headers["cache-control"]) == ("0", "public, max-age=300")
         assert (said(proxy.get(CRATE))[0], api(upstream)) == ("HIT", 1)
-        until(lambda: api(upstream) == 2)
+        until(lambda: b"which the index does not have" in proxy.client.get(proxy.url + CRATE).content)
         clock.now += 6 * HOUR - 1
         assert said(proxy.get(CRATE)) == ("REVALIDATED", RENEWED)
         assert api(upstream) == 2, "it has been asked, so that there is no hurry"
@@ -155,7 +156,7 @@ def test_a_crate_that_has_changed_is_served_from_the_copy_where_upstream_is_sile
         upstream.hold("api")
         begun = time.monotonic()
         assert said(proxy.get(CRATE))[1].endswith("detail=stale-if-error")
-        assert 1.0 < time.monotonic() - begun < 5.0
+        assert 1.0 < time.monotonic() - begun < 15.0
         upstream.release()
 
 
@@ -371,9 +372,8 @@ async def _made_old(directory: Path, key: str) -> None:
 async def test_the_calls_that_were_avoided_are_counted(
     ceiling: float, upstream: Upstream, clock: ManualClock, tmp_path: Path
 ) -> None:
-    given = {"upstream.renew_ceiling": ceiling, "cache.min_free": 0}
-    hosts = {"upstream.api": upstream.api, "upstream.index": upstream.index, "upstream.static": upstream.static}
-    loaded = settings.load({**given, **hosts}, None, {}, endpoints=TIMED).settings
+    given = {"upstream.renew_ceiling": ceiling, "cache.min_free": 0, **upstream.settings()}
+    loaded = settings.load(given, None, {}, endpoints=TIMED).settings
     async with wiring.opened(loaded, tmp_path, clock) as engine:
         for _ in range(3):
             for path in (CRATE, VERSIONS, "/api/v1/crates/leaf/owners"):

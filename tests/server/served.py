@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from proxy.errors import Error
-from proxy.server import serving, sockets, workers
+from proxy.server import protocol, serving, sockets, workers
 from proxy.server.guard import Limits
 from tests.server.raw import Message, Receive, Send, echo
+from tests.waiting import WITHIN
 
 ROOT = Path(__file__).parent.parent.parent
 FORMAT = "%(name)s %(levelname)s %(message)s"
@@ -60,6 +61,7 @@ def main(options: dict[str, Any]) -> int:
     tls = serving.Tls(*options["tls"]) if "tls" in options else None
     count = options.get("workers", 1)
     workers.MARGIN = options.get("margin", workers.MARGIN)
+    protocol.GRACE = options.get("grace", protocol.GRACE)
     try:
         if "socket" in options:
             groups = sockets.unix(options["socket"], workers=count)
@@ -87,7 +89,7 @@ class Served:
         self.lines: list[str] = []
         self._rest = b""
 
-    def until(self, text: str, seconds: float = 10.0) -> str:
+    def until(self, text: str, seconds: float = WITHIN) -> str:
         """The next line that holds this text."""
         end = time.monotonic() + seconds
         while True:
@@ -111,7 +113,7 @@ class Served:
     def port(self) -> int:
         return int(self.url().rsplit(":", 1)[1])
 
-    def ended(self, seconds: float = 10.0) -> int:
+    def ended(self, seconds: float = WITHIN) -> int:
         """Its exit status; `lines` holds all that it said."""
         _, rest = self.process.communicate(timeout=seconds)
         self.lines += (self._rest + rest).decode().splitlines()

@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 
 from proxy.server import fast, guard
 from proxy.server.fast import SHORTCUT, Fast, Shortcut
+from tests import virtual_time
 from tests.server.raw import OFFER, Message, Receive, Send, answers
 from tests.server.test_protocol import Wire, turns
 
@@ -106,7 +107,8 @@ def run(play: Callable[[], Awaitable[Any]]) -> Any:
     async def main() -> Any:
         return await asyncio.wait_for(play(), 20)
 
-    return asyncio.run(main())
+    with virtual_time.running() as runner:
+        return runner.run(main())
 
 
 def exchanged(segments: Sequence[bytes], shelf: Shelf | None) -> bytes:
@@ -334,11 +336,10 @@ def test_heads_are_remembered_within_bounds() -> None:
 
 def test_an_idle_connection_ends_although_its_heads_were_not_read() -> None:
     async def play() -> None:
-        protocol, wire = connected(Shelf(), timeout_keep_alive=1)
-        protocol.timeout_keep_alive = 0.05  # type: ignore[assignment]
+        protocol, wire = connected(Shelf(), timeout_keep_alive=5)
         for _ in range(4):
             protocol.data_received(get())
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(4)
             assert not wire.is_closing()
         await wire.closed.wait()
 
@@ -349,11 +350,10 @@ def test_who_still_reads_is_not_idle() -> None:
     async def play() -> None:
         wire = Pausing()
         protocol, _ = connected(Shelf(), wire=wire, timeout_keep_alive=1)
-        protocol.timeout_keep_alive = 0.01  # type: ignore[assignment]
         wire.unsent = 1
         protocol.data_received(get(b"/mapped"))
         while wire.asked < 5:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(1)
             assert not wire.is_closing()
         wire.unsent = 0
         await wire.closed.wait()
@@ -368,7 +368,6 @@ def test_a_connection_that_only_had_known_heads_gets_its_timer_too() -> None:
         first.data_received(get())
         second, wire = connected(shelf)
         second.shortcut = first.shortcut
-        second.timeout_keep_alive = 0.01  # type: ignore[assignment]
         second.data_received(get())
         assert shelf.read == 1
         await wire.closed.wait()

@@ -16,6 +16,7 @@ from proxy.rules.clients import Networks
 from proxy.server import serving, sockets
 from proxy.server.guard import Limits
 from tests.server.raw import answers, echo, one_answer, talk
+from tests.waiting import until
 
 HOST = b"Host: h\r\n"
 GET = b"GET /a HTTP/1.1\r\n" + HOST
@@ -295,8 +296,8 @@ def test_who_reads_nothing_is_put_out() -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(address)
         client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n")
-        assert _until(lambda: server.connections == 1)
-        assert _until(lambda: server.connections == 0), "it was not put out"
+        until(lambda: server.connections == 1)
+        until(lambda: server.connections == 0)  # it was put out
 
 
 def test_who_reads_nothing_makes_nobody_hold_much_for_him(address: tuple[str, int]) -> None:
@@ -305,12 +306,40 @@ def test_who_reads_nothing_makes_nobody_hold_much_for_him(address: tuple[str, in
         client.connect(address)
         client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n")
         assert client.recv(12) == b"HTTP/1.1 200"
-        assert _until(lambda: TAKEN[0] > 0)
+        until(lambda: TAKEN[0] > 0)
         taken = -1
         while taken != TAKEN[0]:  # until nothing moves any more
             taken = TAKEN[0]
             time.sleep(0.3)
         assert taken < 1024 * 1024, "the kernel's buffer would hold four times as much"
+
+
+def test_who_sends_requests_and_reads_no_answers_fills_no_memory() -> None:
+    """Each request that waits costs a hundred times the bytes that it was sent as."""
+    many = (b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n") * 1000
+    with guarded() as (address, server), socket.create_connection(address, timeout=1) as client:
+        most = 0
+        with contextlib.suppress(TimeoutError):
+            while True:
+                client.sendall(many)
+                for connection in list(server.server_state.connections):
+                    most = max(most, len(connection.pipeline))  # type: ignore[union-attr]
+        assert 0 < most < 200
+
+
+def test_however_many_requests_are_sent_at_once_each_has_its_answer() -> None:
+    count = 3000
+    many = b"".join(b"GET /%d HTTP/1.1\r\n%b\r\n" % (number, HOST) for number in range(count))
+    put = b"PUT /put HTTP/1.1\r\n" + HOST + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000
+    with guarded() as (address, _), socket.create_connection(address, timeout=20) as client:
+        sending = threading.Thread(target=client.sendall, args=(many + put + many + LAST,))
+        sending.start()
+        with client.makefile("rb") as wire:
+            found = answers(wire)
+        sending.join()
+    numbers = [f"/{number}" for number in range(count)]
+    assert [answer[2]["target"] for answer in found] == [*numbers, "/put", *numbers, "/last"]
+    assert len(found[count][2]["body"]) == 100_000
 
 
 def test_who_reads_slowly_but_steadily_is_served() -> None:
@@ -341,13 +370,13 @@ def test_connections_have_a_cap_and_who_comes_too_late_is_told() -> None:
             client.sendall(b"HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n")
             assert wire.read().endswith(b"\r\n\r\n")
         held[0].close()
-        assert _until(lambda: talk(address, LAST)[0][0] == 200)
+        until(lambda: talk(address, LAST)[0][0] == 200)
 
 
 def test_far_too_many_connections_are_not_even_told() -> None:
     with guarded(Limits(connections=4)) as (address, server), contextlib.ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(12)]
-        assert _until(lambda: server.connections == 5)
+        until(lambda: server.connections == 5)
         del clients
 
 
@@ -380,18 +409,9 @@ def test_who_was_refused_because_of_all_the_others_has_no_more_connections_of_hi
                 other = others.enter_context(socket.socket())
                 other.bind(("127.0.0.2", 0))
                 other.connect(address)
-            assert _until(lambda: server.connections == 4)
+            until(lambda: server.connections == 4)
             (refused,) = talk(address, LAST)
             assert "server.max_connections)" in detail(refused)
-        assert _until(lambda: server.connections == 1)
+        until(lambda: server.connections == 1)
         (refused,) = talk(address, LAST)
         assert "server.max_connections_per_client" in detail(refused)
-
-
-def _until(ready: Any, within: float = 8.0) -> bool:
-    end = time.monotonic() + within
-    while not ready():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True

@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from proxy.server.protocol import ABORT, INTERIM, Protocol
 from tests.server.raw import OFFER, Message, Receive, Send, answers, echo
+from tests.waiting import WITHIN
 
 BODY = bytes(range(256)) + b"\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -107,7 +108,7 @@ def exchanged(segments: Sequence[bytes], app: Any = echo) -> list[tuple[int, dic
             if not wire.is_closing():
                 protocol.data_received(segment)
                 await turns(3)
-        await asyncio.wait_for(wire.closed.wait(), 5)
+        await asyncio.wait_for(wire.closed.wait(), WITHIN)
         await turns()
         return wire.written
 
@@ -361,7 +362,7 @@ def test_draining_serves_a_request_that_is_on_its_way(before: list[bytes]) -> No
             await turns()
         protocol.shutdown()
         protocol.data_received(sized(b"late")[2 if before else 0 :])
-        await asyncio.wait_for(wire.closed.wait(), 1)
+        await asyncio.wait_for(wire.closed.wait(), WITHIN)
         return wire.written
 
     found = answers(io.BytesIO(asyncio.run(main())))
@@ -375,7 +376,7 @@ def test_draining_does_not_wait_for_ever_for_a_request(monkeypatch: pytest.Monke
         protocol, wire = await connected()
         protocol.shutdown()
         assert not wire.is_closing()
-        await asyncio.wait_for(wire.closed.wait(), 1)
+        await asyncio.wait_for(wire.closed.wait(), WITHIN)
 
     asyncio.run(main())
 
@@ -431,7 +432,7 @@ def test_an_app_can_break_its_answer_off() -> None:
     async def main() -> bytes:
         protocol, wire = await connected(broken)
         protocol.data_received(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\n")
-        await asyncio.wait_for(wire.closed.wait(), 1)
+        await asyncio.wait_for(wire.closed.wait(), WITHIN)
         await turns()
         return wire.written
 
@@ -471,7 +472,7 @@ def spoken(app: Any, request: bytes) -> Wire:
     async def main() -> Wire:
         protocol, wire = await connected(app)
         protocol.data_received(request)
-        await asyncio.wait_for(wire.closed.wait(), 1)
+        await asyncio.wait_for(wire.closed.wait(), WITHIN)
         await turns()
         return wire
 

@@ -10,13 +10,14 @@ import ssl
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.server.raw import OFFER, one_answer, talk
 from tests.server.served import Served, served
+from tests.waiting import until
 
 BODY = os.urandom(300_000)
 CLOSE = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -41,6 +42,12 @@ def test_a_body_that_waits_to_be_asked_for_arrives(running: tuple[Served, int]) 
         client.sendall(BODY)
         answer = one_answer(wire)
         assert answer is not None and answer[2]["body"].encode("latin-1") == BODY
+
+
+def test_an_old_client_is_told_nothing_before_its_answer(running: tuple[Served, int]) -> None:
+    old = b"PUT /put HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx"
+    (only,) = talk(("127.0.0.1", running[1]), old)
+    assert (only[0], only[2]["body"]) == (200, "x")
 
 
 def test_the_server_adds_no_fields_of_its_own(running: tuple[Served, int]) -> None:
@@ -130,16 +137,33 @@ def test_who_begins_a_handshake_is_counted_like_anybody_else(certificate: tuple[
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10)) for _ in range(5)]
         assert secured(port, certificate) == b"", "this is a quarter too many, and not told"
         silent.pop().close()
-        assert until(lambda: secured(port, certificate), b"HTTP/1.1 503"), "this is one too many"
+        until(lambda: secured(port, certificate) == b"HTTP/1.1 503")  # this is one too many
         silent.pop().close()
-        assert until(lambda: secured(port, certificate), b"HTTP/1.1 200")
+        until(lambda: secured(port, certificate) == b"HTTP/1.1 200")
 
 
-def until(tried: Callable[[], bytes], wanted: bytes) -> bool:
-    end = time.monotonic() + 20
-    while (found := tried()) != wanted and time.monotonic() < end:
-        time.sleep(0.02)
-    return found == wanted
+def test_who_is_in_the_middle_of_a_handshake_when_the_server_drains_is_served(certificate: tuple[str, str]) -> None:
+    with served(tls=certificate, grace=30.0, drain_timeout=60.0) as server:
+        port = server.port()
+        trust = ssl.create_default_context(cafile=certificate[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+            assert secured(port, certificate) == b"HTTP/1.1 200", "the one before it is accepted"
+            server.signal()
+            server.until("draining")
+            time.sleep(1)  # by itself it would be gone by now
+            with trust.wrap_socket(client, server_hostname="localhost") as secure:
+                secure.sendall(CLOSE)
+                assert secure.recv(12) == b"HTTP/1.1 200"
+            assert server.ended(20) == 0
+
+
+def test_who_never_ends_a_handshake_is_not_waited_for(certificate: tuple[str, str]) -> None:
+    with served(tls=certificate, limits={"header_timeout": 60.0}, drain_timeout=60.0) as server:
+        port = server.port()
+        with socket.create_connection(("127.0.0.1", port), timeout=30):
+            assert secured(port, certificate) == b"HTTP/1.1 200"
+            server.signal()
+            assert server.ended(20) == 0
 
 
 def test_a_certificate_that_cannot_be_read_is_told() -> None:
@@ -164,8 +188,7 @@ def test_a_signal_drains(tmp_path: Path, number: int) -> None:
             idle.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             assert one_answer(idle_wire)
             busy.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
-            while not marker.exists():
-                time.sleep(0.005)
+            until(marker.exists)
             server.signal(number)
             server.until("draining")
             assert idle_wire.read() == b""
@@ -187,10 +210,9 @@ def test_a_drain_has_an_end(tmp_path: Path) -> None:
     with served(drain_timeout=0.5) as server:
         with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as client:
             client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
-            while not marker.exists():
-                time.sleep(0.005)
+            until(marker.exists)
             server.signal()
-            assert server.ended(5) == 0
+            assert server.ended() == 0
     assert [line for line in server.lines if "ERROR" in line] == [
         "uvicorn.error ERROR Cancel 1 running task(s), timeout graceful shutdown exceeded"
     ]
@@ -201,12 +223,11 @@ def test_who_interrupts_twice_does_not_wait(tmp_path: Path) -> None:
     with served(drain_timeout=60) as server:
         with socket.create_connection(("127.0.0.1", server.port()), timeout=10) as client:
             client.sendall(b"GET /hold%b HTTP/1.1\r\nHost: h\r\n\r\n" % str(marker).encode())
-            while not marker.exists():
-                time.sleep(0.005)
+            until(marker.exists)
             server.signal(signal.SIGINT)
             server.until("draining")
             server.signal(signal.SIGINT)
-            assert server.ended(5) == 0
+            assert server.ended() == 0
 
 
 @pytest.mark.parametrize(

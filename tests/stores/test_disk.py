@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pickle
 import resource
@@ -214,6 +215,23 @@ async def test_a_full_disk_is_told_once_and_leaves_no_stale_value(
     assert (await full.health()).state == State.DEGRADED
     assert files(tmp_path) == []
     await full.aclose()
+
+
+async def test_a_database_that_cannot_be_read_is_absent_until_it_can(
+    store: DiskStore, tmp_path: Path, told: list[str]
+) -> None:
+    await store.put("crate serde", b"1", tag="serde", keep=None)
+    tampered(tmp_path, "UPDATE Cache SET store_time = store_time")  # what was read of it before counts no more
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{descriptor}") in (f"{database(tmp_path)}{end}" for end in ("", "-wal")):
+                os.dup2(nothing, int(descriptor))  # each read of SQLite's fails from here on
+    os.close(nothing)
+    assert await store.get("crate serde") is None
+    assert store.errors == 1 and "disk I/O error" in told[0]
+    assert await store.get("crate serde") == b"1"
+    assert not list((tmp_path / "store").glob("*.damaged-*")), "it is no reason to throw it away"
 
 
 async def test_a_write_that_fails_leaves_no_file(store: DiskStore, tmp_path: Path, told: list[str]) -> None:
