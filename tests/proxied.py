@@ -26,6 +26,14 @@ from proxy.server.guard import Guarded, Limits, bound
 from proxy.web.app import App
 from tests.upstream import Upstream
 
+GENEROUS: Mapping[str, object] = {
+    "cache.min_free": 0,
+    "upstream.requests_per_second": 1000.0,
+    "upstream.burst": 1000,
+    "upstream.window_requests": 1_000_000,
+}
+"""Settings: time stands still, and tests ask much; what they are not about is not what they wait for."""
+
 
 class ManualClock:
     """Seconds since the epoch that pass only when told."""
@@ -43,7 +51,8 @@ class Proxied:
 
     `long_url`: another door to it, at which every request goes to the application. `short`: how many requests were
     answered without it so far; `lookup`: what answers these, if anything does. `both_ways`: each of those is asked
-    again at the other door, and has to be answered the same there.
+    again at the other door, and has to be answered the same there. `under_way`: how many requests the application has
+    not answered yet.
     """
 
     url: str
@@ -54,6 +63,7 @@ class Proxied:
     short: Callable[[], int] = lambda: 0
     lookup: Callable[[], Any] = lambda: None
     both_ways: bool = True
+    under_way: Callable[[], int] = lambda: 0
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """GET; header names are written with `_` for `-`."""
@@ -83,14 +93,8 @@ def proxied(
     overrides: Mapping[str, object] = {
         "server.port": 0,
         "cache.dir": str(directory),
-        "cache.min_free": 0,
-        # Time stands still, and tests ask much: what they are not about is not what they wait for.
-        "upstream.requests_per_second": 1000.0,
-        "upstream.burst": 1000,
-        "upstream.window_requests": 1_000_000,
-        "upstream.api": upstream.api,
-        "upstream.index": upstream.index,
-        "upstream.static": upstream.static,
+        **GENEROUS,
+        **upstream.settings(),
         "upstream.contact": "tests@example.org",
         "upstream.renew_ceiling": 0,
         **{name.replace("__", "."): value for name, value in given.items()},
@@ -105,7 +109,9 @@ def proxied(
         assert server.ready.wait(10), "the proxy did not start"
         with httpx.Client(timeout=20, trust_env=False) as client:
             url, long_url = (sockets.url(group[0]) for group in groups)
-            yield Proxied(url, directory, client, clock, long_url, server.short, server.lookup, both_ways)
+            yield Proxied(
+                url, directory, client, clock, long_url, server.short, server.lookup, both_ways, server.under_way
+            )
     finally:
         server.should_exit = True
         thread.join(15)
@@ -139,6 +145,10 @@ class Server(uvicorn.Server):
         """What answers these, if anything does."""
         shortcut = self.lifespan.state.get(SHORTCUT)
         return None if shortcut is None else shortcut.lookup
+
+    def under_way(self) -> int:
+        """How many requests the application has not answered yet."""
+        return len(self.server_state.tasks)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)

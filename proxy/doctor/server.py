@@ -15,6 +15,7 @@ from proxy.rules.findings import Finding, fail, ok, warn
 PATIENCE = 5.0
 """Seconds that it may take."""
 _LARGEST = 1024 * 1024
+"""Bytes of its answer that are read."""
 
 
 @dataclass(frozen=True, slots=True)

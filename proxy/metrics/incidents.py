@@ -17,6 +17,7 @@ from proxy.stores.base import Observer
 KEPT = 50
 """Troubles of different kinds."""
 KEEP_SECONDS = 2 * 86400.0
+"""After its last time: what is over for two days is history."""
 LONGEST = 500
 """Characters of what is told of one."""
 

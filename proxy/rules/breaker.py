@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 FAILURES = 3
+"""In a row: one or two may be chance."""
 PAUSE = 5.0
+"""Seconds: what comes back is used again soon, and what does not is waited for once in so many."""
 
 
 class Breaker:

@@ -18,6 +18,7 @@ from proxy.stores.threads import Threads
 T = TypeVar("T")
 
 _HEALTH_SECONDS = 0.5
+"""For an answer to `health`; what takes longer is degraded, whatever becomes of it."""
 
 
 class Attempts:

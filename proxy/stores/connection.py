@@ -22,6 +22,7 @@ from proxy.errors import SettingsError
 
 _SCHEMES = ("redis", "rediss", "unix")
 _SECONDS = 0.2
+"""For each step of a command. A Redis that takes longer is slower than to do without."""
 CONNECTIONS = 64
 """At most so many at a time; a store takes half of them, the rest is for others who share the client."""
 

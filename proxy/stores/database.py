@@ -32,6 +32,7 @@ FAULTS = (sqlite3.Error, diskcache.Timeout, OSError, UnicodeError)
 """What the medium, or a key that it cannot spell, may raise."""
 
 _BUSY_SECONDS = 2.0
+"""For a lock that another process holds; transactions are kept short (`_BATCH` in `disk` and `ledger`)."""
 PARTS = tuple(f"{number:02x}" for number in range(256))
 """What the names of value files can begin with: each is a directory."""
 # A value's file is older than its row by the time of one write; whoever takes an hour for that is dead.

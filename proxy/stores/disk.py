@@ -28,6 +28,7 @@ T = TypeVar("T")
 # SQLite needs room for its log (up to 4 MiB, outside of all accounting) even to delete: without it a full
 # disk stays full.
 RESERVE = 16 * 2**20
+# Rows in one transaction, for whose end other processes wait; and rows read at a time, for which nobody does.
 _BATCH = 64
 _PAGE = 500
 

@@ -23,6 +23,7 @@ from proxy.stores.descriptor import Descriptor
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"[0-9]+-[0-9a-f]{16}")
 _KEPT_ASIDE = 8
+"""Damaged files, the newest ones, for people to look at."""
 PARTS = tuple(f"{number:02x}" for number in range(256))
 """What the SHA-256 of published files can begin with: each is a directory."""
 _PIECE = 1024 * 1024

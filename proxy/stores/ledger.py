@@ -27,7 +27,7 @@ VERSION = 1
 _BLOB = "blob "  # and the SHA-256
 _BLOBS = "key >= 'blob ' AND key < 'blob!'"
 _TOTAL = "total"
-# Rows in one transaction; other processes wait for its end.
+# Rows in one transaction, for whose end other processes wait; and rows read at a time, for which nobody does.
 _BATCH = 64
 _PAGE = 500
 

@@ -19,6 +19,7 @@ from proxy.web.messages import Client, Receive, Scope, Send, error_body
 _TEXT: Headers = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
 _JSON: Headers = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 _LARGEST = 64 * 1024
+"""Bytes of an order; one has some hundreds."""
 
 
 class Healthz:

@@ -30,9 +30,7 @@ async def pinning(
     overrides = {
         "cache.min_free": 0,
         "cache.pinned": [str(each) for each in locks],
-        "upstream.api": upstream.api,
-        "upstream.index": upstream.index,
-        "upstream.static": upstream.static,
+        **upstream.settings(),
         **{name.replace("__", "."): value for name, value in given.items()},
     }
     loaded = settings.load(overrides, None, {}, endpoints=TIMED)

@@ -30,6 +30,7 @@ from proxy.upstream.base import Upstream as Seam
 from proxy.upstream.http import HttpUpstream
 from proxy.web.app import App
 from tests import virtual_time
+from tests.proxied import GENEROUS
 from tests.upstream import api, index, samples, static
 from tests.upstream.routes import Site
 from tests.upstream.wire import Request
@@ -219,11 +220,8 @@ def running(reach: Callable[[Settings], Seam], **given: object) -> Iterator[Whol
     with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch, virtual_time.running() as runner:
         overrides = {
             "cache.dir": scratch,
-            "cache.min_free": 0,
+            **GENEROUS,
             "upstream.contact": "tests@example.org",
-            "upstream.requests_per_second": 1000.0,
-            "upstream.burst": 1000,
-            "upstream.window_requests": 1_000_000,
             **{name.replace("__", "."): value for name, value in given.items()},
         }
         loaded = settings.load(overrides, None, {}, endpoints=TIMED)

@@ -247,9 +247,7 @@ def member(
     """Starts members that follow the feed; workers share a directory, replicas a Redis."""
     given: dict[str, object] = {
         "cache.min_free": 0,
-        "upstream.api": upstream.api,
-        "upstream.index": upstream.index,
-        "upstream.static": upstream.static,
+        **upstream.settings(),
         "upstream.follow_feed": True,
     }
     numbers = itertools.count()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
 from tests.proxied import Proxied
+from tests.scenarios.plays import Wait, answered
 from tests.upstream import Upstream, faults
 
 DAY = 86400
@@ -24,11 +25,6 @@ class Get:
     no_cache: bool = False
     soon: bool = False
     """What a fetch in the background brings about: asked again until it has."""
-
-
-@dataclass(frozen=True)
-class Wait:
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -193,10 +189,7 @@ def test_play(name: str, proxy: Proxied, upstream: Upstream) -> None:
         match step:
             case Get():
                 fields = {"cache_control": "no-cache"} if step.no_cache else {}
-                answer = proxy.get(step.path, **fields)
-                deadline = time.monotonic() + 5
-                while step.soon and answer.headers["x-cache"] != step.verdict and time.monotonic() < deadline:
-                    answer = proxy.get(step.path, **fields)
+                answer = answered(partial(proxy.get, step.path, **fields), step.verdict, soon=step.soon)
                 assert answer.status_code == step.status, where
                 assert answer.headers["x-cache"] == step.verdict, where
                 assert step.says in answer.headers["cache-status"], where

@@ -17,7 +17,7 @@ from proxy.rules import endpoints, keys, routes
 from proxy.rules.endpoints import TIMED
 from proxy.rules.keys import Read
 from proxy.wiring import Proxy
-from tests.proxied import ManualClock
+from tests.proxied import GENEROUS, ManualClock
 from tests.redis_server import redis_server
 from tests.upstream import Upstream, faults
 from tests.waiting import became
@@ -37,14 +37,8 @@ def read(path: str = CRATE) -> Read:
 async def members(kind: str, upstream: Upstream, directory: Path, clock: ManualClock) -> AsyncIterator[list[Proxy]]:
     """Workers share a directory, replicas a Redis."""
     given: dict[str, object] = {
-        "cache.min_free": 0,
-        # Time stands still, and tests ask much: what they are not about is not what they wait for.
-        "upstream.requests_per_second": 1000.0,
-        "upstream.burst": 1000,
-        "upstream.window_requests": 1_000_000,
-        "upstream.api": upstream.api,
-        "upstream.index": upstream.index,
-        "upstream.static": upstream.static,
+        **GENEROUS,
+        **upstream.settings(),
         "upstream.renew_ceiling": 0,
     }
     async with AsyncExitStack() as stack:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gzip
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 from tests.proxied import Proxied
+from tests.scenarios.plays import Wait, answered
 from tests.upstream import Upstream, faults
+from tests.waiting import WITHIN, until
 
 PATH = "/api/v1/something/new"
 Fields = Mapping[str, str]
@@ -43,11 +45,6 @@ class Ask:
     path: str = PATH
     soon: bool = False
     """What a fetch in the background brings about: asked again until it has."""
-
-
-@dataclass(frozen=True)
-class Wait:
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -488,10 +485,7 @@ def test_play(name: str, proxy: Proxied, upstream: Upstream) -> None:
 
 
 def _ask(proxy: Proxied, step: Ask, where: str) -> None:
-    deadline = time.monotonic() + 5
-    answer = _answer(proxy, step)
-    while step.soon and answer.headers["x-cache"] != step.verdict and time.monotonic() < deadline:
-        answer = _answer(proxy, step)
+    answer = answered(lambda: _answer(proxy, step), step.verdict, soon=step.soon)
     assert (answer.status_code, answer.headers["x-cache"]) == (step.status, step.verdict), where
     assert step.says in answer.headers["cache-status"], where
     assert step.body is None or answer.content == step.body, where
@@ -505,20 +499,13 @@ def _answer(proxy: Proxied, step: Ask) -> httpx.Response:
 
 def _crowd(proxy: Proxied, upstream: Upstream, size: int) -> list[str]:
     """The Cache-Status of so many requests that arrive while upstream is thinking about the first."""
-    told: list[str] = []
     upstream.hold("api")
-    threads = [
-        threading.Thread(target=lambda: told.append(httpx.get(proxy.url + PATH).headers["cache-status"]))
-        for _ in range(size)
-    ]
-    for thread in threads:
-        thread.start()
-    upstream.wait_for(1)
-    time.sleep(0.5)
-    upstream.release()
-    for thread in threads:
-        thread.join(10)
-    return told
+    with concurrent.futures.ThreadPoolExecutor(size) as pool:
+        asked = [pool.submit(httpx.get, proxy.url + PATH, trust_env=False, timeout=WITHIN) for _ in range(size)]
+        until(lambda: proxy.under_way() == size)
+        time.sleep(0.3)  # they have looked into the store by then
+        upstream.release()
+        return [each.result().headers["cache-status"] for each in asked]
 
 
 def test_a_crowd_is_one_request_where_the_answer_may_be_stored(proxy: Proxied, upstream: Upstream) -> None:

@@ -372,9 +372,8 @@ async def _made_old(directory: Path, key: str) -> None:
 async def test_the_calls_that_were_avoided_are_counted(
     ceiling: float, upstream: Upstream, clock: ManualClock, tmp_path: Path
 ) -> None:
-    given = {"upstream.renew_ceiling": ceiling, "cache.min_free": 0}
-    hosts = {"upstream.api": upstream.api, "upstream.index": upstream.index, "upstream.static": upstream.static}
-    loaded = settings.load({**given, **hosts}, None, {}, endpoints=TIMED).settings
+    given = {"upstream.renew_ceiling": ceiling, "cache.min_free": 0, **upstream.settings()}
+    loaded = settings.load(given, None, {}, endpoints=TIMED).settings
     async with wiring.opened(loaded, tmp_path, clock) as engine:
         for _ in range(3):
             for path in (CRATE, VERSIONS, "/api/v1/crates/leaf/owners"):

@@ -112,13 +112,13 @@ class Upstream:
     def static(self) -> str:
         return self._lines["static"].url
 
+    def settings(self) -> dict[str, str]:
+        """The settings that make a proxy use this instead of crates.io."""
+        return {"upstream.api": self.api, "upstream.index": self.index, "upstream.static": self.static}
+
     def settings_env(self) -> dict[str, str]:
-        """What makes a proxy use this instead of crates.io."""
-        return {
-            "CRATES_PROXY_UPSTREAM__API": self.api,
-            "CRATES_PROXY_UPSTREAM__INDEX": self.index,
-            "CRATES_PROXY_UPSTREAM__STATIC": self.static,
-        }
+        """The same in the environment."""
+        return {f"CRATES_PROXY_{name.replace('.', '__').upper()}": value for name, value in self.settings().items()}
 
     # What it was asked.
 
