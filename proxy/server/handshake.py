@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Protocol, Transport
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from ssl import SSLContext
 from typing import Any
 
@@ -16,8 +16,6 @@ from uvicorn.protocols.utils import get_remote_addr
 
 from proxy.server import protocol as http
 from proxy.server.guard import Watch
-
-Created = Callable[..., Awaitable[asyncio.Server]]
 
 
 class Handshake(Protocol):
@@ -78,10 +76,6 @@ class Handshake(Protocol):
                 self._protocol.shutdown()
 
 
-def counted(create_server: Created, watch: Watch) -> Created:
-    """A loop's `create_server` whose connections over TLS are counted from the first moment."""
-
-    async def created(made: Callable[[], Any], *, ssl: SSLContext, **options: Any) -> asyncio.Server:
-        return await create_server(lambda: Handshake(made(), ssl, watch), **options)
-
-    return created
+def counted(made: Callable[[], Any], context: SSLContext | None, watch: Watch) -> Callable[[], Any]:
+    """What makes the protocols of a server, so that its connections are counted from the first moment over TLS, too."""
+    return made if context is None else lambda: Handshake(made(), context, watch)

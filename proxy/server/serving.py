@@ -8,13 +8,14 @@ It knows uvicorn and signals. It knows nothing of routes or settings, nor of oth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import signal
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -149,6 +150,8 @@ class Server(uvicorn.Server):
         self.on_ready = on_ready
         self.on_drain = on_drain
         self.on_reload = on_reload
+        self._made: Callable[[], Any]
+        self._late: set[asyncio.Future[None]] = set()
 
     def obey(self, terms: Terms) -> None:
         """Serve on these terms from now on: connections that are there keep their certificate."""
@@ -160,10 +163,8 @@ class Server(uvicorn.Server):
         self.on_reload(terms.settings)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.config.is_ssl:
-            protocol: Any = self.config.http_protocol_class
-            loop: Any = asyncio.get_running_loop()  # uvicorn has it make the servers
-            loop.create_server = counted(loop.create_server, protocol.watch)
+        loop: Any = asyncio.get_running_loop()  # uvicorn has it make the servers
+        loop.create_server = self._listening(loop.create_server)
         try:
             await super().startup(sockets=sockets)
         except OSError as error:
@@ -174,6 +175,27 @@ class Server(uvicorn.Server):
             self._tell(self.lifespan.failure)
             raise
         self.on_ready(self)
+
+    def _listening(self, create_server: Callable[..., Awaitable[asyncio.Server]]) -> Callable[..., Any]:
+        protocol: Any = self.config.http_protocol_class
+
+        async def created(made: Callable[[], Any], *, ssl: ssl.SSLContext | None, **options: Any) -> asyncio.Server:
+            self._made = counted(made, ssl, protocol.watch)
+            return await create_server(self._made, **options)
+
+        return created
+
+    def _accept(self, sockets: Sequence[socket.socket]) -> None:
+        """Take all that the kernel has queued, for it resets what is queued at a socket that is closed."""
+        for sock in sockets:
+            with contextlib.suppress(OSError):  # no more, or no descriptor for it
+                while True:
+                    self._late.add(asyncio.ensure_future(self._admit(sock.accept()[0])))
+
+    async def _admit(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        _, protocol = await asyncio.get_running_loop().connect_accepted_socket(self._made, accepted)
+        protocol.shutdown()  # uvicorn has told it to the others
 
     def _tell(self, failure: BaseException | str | None) -> None:
         if isinstance(failure, Error):
@@ -186,8 +208,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify.tell("STOPPING=1", "STATUS=finishing what is under way")
         self.on_drain()
-        await asyncio.sleep(0)  # What the kernel has queued is accepted in this turn of the loop.
-        await super().shutdown(sockets=sockets)
+        self._accept(sockets or [])
+        await super().shutdown(sockets=sockets)  # its first step closes them
         if self.lifespan.failure is not None:
             log.error("crates-proxy did not stop cleanly: %s", self.lifespan.failure)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,13 +10,15 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.server.raw import OFFER, one_answer, talk
+from proxy.server import serving, sockets
+from tests.server.raw import OFFER, echo, one_answer, talk
 from tests.server.served import Served, served
 from tests.waiting import until
 
@@ -155,6 +158,34 @@ def test_who_is_in_the_middle_of_a_handshake_when_the_server_drains_is_served(ce
                 secure.sendall(CLOSE)
                 assert secure.recv(12) == b"HTTP/1.1 200"
             assert server.ended(20) == 0
+
+
+def test_who_connects_in_the_last_moment_before_a_server_closes_is_served_or_refused_and_not_reset() -> None:
+    groups, started = sockets.tcp("127.0.0.1", 0), list[serving.Server]()
+    address = groups[0][0].getsockname()
+
+    def connect() -> None:
+        with contextlib.suppress(ConnectionRefusedError):
+            client = stack.enter_context(socket.create_connection(address, timeout=20))
+            client.sendall(CLOSE)
+            clients.append(client)
+
+    def drained(app: object) -> None:
+        connect()
+        asyncio.get_running_loop().call_soon(connect)
+
+    def serve() -> None:
+        serving.serve(lambda: echo, sockets=groups[0], on_ready=started.append, on_drain=drained)
+
+    with contextlib.ExitStack() as stack:
+        clients: list[socket.socket] = []
+        thread = threading.Thread(target=serve)
+        thread.start()
+        until(lambda: started)
+        started[0].should_exit = True
+        thread.join(20)
+        answered = [client.recv(12) for client in clients]
+    assert answered and set(answered) == {b"HTTP/1.1 200"}
 
 
 def test_who_never_ends_a_handshake_is_not_waited_for(certificate: tuple[str, str]) -> None:
