@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from proxy.upstream import connection
-from proxy.upstream.pool import REUSED, Pool
+from proxy.upstream.pool import REUSED, TARGET, Pool
 from tests.waiting import happened
 
 pytestmark = pytest.mark.anyio
@@ -152,7 +152,7 @@ async def listening(
 async def said(pool: Pool) -> tuple[bytes, bool]:
     """What the host says, and whether over a connection that had served."""
     timeout = {"connect": 5.0, "read": 5.0, "write": 5.0}
-    request = httpx.Request("GET", "http://localhost/", extensions={"timeout": timeout})
+    request = httpx.Request("GET", "http://localhost", extensions={"timeout": timeout, TARGET: b"/"})
     response = await pool.handle_async_request(request)
     assert isinstance(response.stream, httpx.AsyncByteStream)
     body = b"".join([piece async for piece in response.stream])

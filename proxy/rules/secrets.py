@@ -13,8 +13,9 @@ MASK = "***"
 # crates.io's tokens: `cio` and 32 letters and digits, those of trusted publishing with `cio_tp_` before them.
 _TOKEN = re.compile(r"(?i)cio[a-z0-9_]{16,}")
 _CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",;]+")
-# A query of an API path; an index file and a tarball have none.
-_QUERY = re.compile(r"(/api/v1/[^\s?]*)\?[^\s`'\"]+")
+# An API path, with its query; an index file and a tarball have none. A path without one is matched, too: else each of
+# its parts would be tried as the beginning of another, which takes time that grows with the square of its length.
+_API = re.compile(r"(/api/v1/[^\s?]*)(\?[^\s`'\"]+)?")
 # Behind these words, as segments, the rest of a path is secret.
 _SECRET = frozenset(("accept", "confirm"))
 
@@ -30,6 +31,6 @@ def path(canonical: str) -> str:
 
 
 def text(line: str) -> str:
-    """A text without what looks like a token, like credentials or like the query of a client."""
-    line = _QUERY.sub(rf"\1?{MASK}", line)
+    """A text without what looks like a token or like credentials, the secrets in paths and the queries of clients."""
+    line = _API.sub(lambda found: path(found[1]) + (f"?{MASK}" if found[2] else ""), line)
     return _TOKEN.sub(MASK, _CREDENTIALS.sub(rf"\1 {MASK}", line))

@@ -19,7 +19,7 @@ from proxy.errors import Busy, Dropped, Error, Faulty, Late, UpstreamError
 from proxy.model import Head, Host
 from proxy.upstream import connection
 from proxy.upstream.base import Answer, Ask
-from proxy.upstream.pool import REUSED, Body, Pool
+from proxy.upstream.pool import REUSED, TARGET, Body, Pool
 
 log = logging.getLogger("proxy.upstream")
 
@@ -130,10 +130,10 @@ class HttpUpstream:
         timeout = {"connect": self._connect_timeout, "read": patience, "write": patience}
         return httpx.Request(
             ask.method,
-            self._origins[ask.host].copy_with(raw_path=ask.target.encode("ascii")),
+            self._origins[ask.host],
             headers=[*ask.headers, (b"via", VIA), (b"user-agent", self._user_agent)],
             content=ask.body,
-            extensions={"timeout": timeout},
+            extensions={"timeout": timeout, TARGET: ask.target.encode("ascii")},
         )
 
 

@@ -21,6 +21,10 @@ REUSED = "reused"
 """Among the extensions of a request that was sent: has its connection served before? Then the other end may have closed
 it while the request was on its way."""
 
+TARGET = "wanted"
+"""Among the extensions of every request: what it asks for, in bytes, as it is to go. Its URL is the origin alone, which
+httpx need not parse anew each time. httpcore's own "target" would become that of the tunnel through a proxy, too."""
+
 _FOREIGN = (
     httpcore.NetworkError,
     httpcore.ProtocolError,
@@ -56,7 +60,7 @@ class Pool(httpx.AsyncBaseTransport):
         scheme, host, port = self._origin.scheme, self._origin.host, self._origin.port
         asked = httpcore.Request(
             request.method,
-            httpcore.URL(scheme=scheme, host=host, port=port, target=request.url.raw_path),
+            httpcore.URL(scheme=scheme, host=host, port=port, target=request.extensions[TARGET]),
             headers=request.headers.raw,
             content=request.stream,
             extensions=request.extensions,

@@ -185,14 +185,16 @@ def test_no_secret_is_left_anywhere(tmp_path: Path) -> None:
                 places += _told(everything(proxy.url, secrets, *kinds), secrets)
             upstream.heal()
             _administered(proxy, admin, secrets.wrong)
-            places += [(path, httpx.get(proxy.url + path, trust_env=False).content) for path in OPERATORS]
+            places += _shown(proxy)
             with redis.Redis(unix_socket_path=str(server.socket), password=password) as client:
                 kept = list(_stored(client))
             assert kept, "it was used"
             places += kept
-            proxy.stop()
-            proxy.start(**broken_line)
-            places += _told(everything(proxy.url, secrets, 0), secrets)
+            for trouble in (broken_line, {"CRATES_PROXY_UPSTREAM__OFFLINE": "true"}):
+                proxy.stop()
+                proxy.start(**trouble)
+                places += _told(everything(proxy.url, secrets, 0), secrets)
+                places += _shown(proxy)
             proxy.stop()
             settings = {**settings, **broken_line, "CRATES_PROXY_CACHE__DIR": str(proxy.cache)}
             for command in COMMANDS:
@@ -201,6 +203,10 @@ def test_no_secret_is_left_anywhere(tmp_path: Path) -> None:
             places += [("the log", proxy.log.encode()), *_files(proxy.cache)]
             assert "method=PUT path=/api/v1/crates/new" in proxy.log and '"method":"PUT"' in proxy.log
     assert told(named, places) == []
+
+
+def _shown(proxy: harness.Proxy) -> list[tuple[str, bytes]]:
+    return [(path, httpx.get(proxy.url + path, trust_env=False).content) for path in OPERATORS]
 
 
 def _generous(upstream: Upstream, secrets: Secrets) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import h11
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +12,7 @@ from proxy.rules import keys, paths, routes
 from proxy.rules.endpoints import BY_NAME, Kind, Policy
 from proxy.upstream.base import Ask
 from proxy.upstream.http import HttpUpstream
+from proxy.upstream.pool import TARGET
 
 UPSTREAM = HttpUpstream(
     {Host.API: "https://api.example", Host.INDEX: "https://index.example:8443", Host.STATIC: "http://[::1]:81"},
@@ -89,10 +90,12 @@ def meant(raw: tuple[bytes, bytes]) -> tuple[str, str, str, bytes] | None:
     elif row.kind is Kind.PRIVATE:
         target = paths.target(match.path, match.query)
         key = f"{row.name} {target}"
-    url = UPSTREAM._request(Ask(row.host, "GET", target), 1.0).url
-    assert url.raw_path == target.encode(), "what is meant is what is sent"
-    assert httpx.URL(str(url)).netloc == UPSTREAM._origins[row.host].netloc, "and where it is meant to go"
-    return key, url.scheme, url.netloc.decode(), url.raw_path
+    request = UPSTREAM._request(Ask(row.host, "GET", target), 1.0)
+    sent = h11.Request(method="GET", target=request.extensions[TARGET], headers=request.headers.raw)
+    head = h11.Connection(h11.CLIENT).send(sent) or b""
+    assert head.startswith(b"GET %b HTTP/1.1\r\n" % target.encode()), "what is meant is what is sent"
+    assert request.url == UPSTREAM._origins[row.host], "and where it is meant to go"
+    return key, request.url.scheme, request.url.netloc.decode(), sent.target
 
 
 @settings(max_examples=250)
