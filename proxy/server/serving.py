@@ -194,8 +194,10 @@ class Server(uvicorn.Server):
 
     async def _admit(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
-        _, protocol = await asyncio.get_running_loop().connect_accepted_socket(self._made, accepted)
-        protocol.shutdown()  # uvicorn has told it to the others
+        with contextlib.suppress(OSError):  # the client has left by now
+            transport, protocol = await asyncio.get_running_loop().connect_accepted_socket(self._made, accepted)
+            if not transport.is_closing():
+                protocol.shutdown()  # uvicorn has told it to the others
 
     def _tell(self, failure: BaseException | str | None) -> None:
         if isinstance(failure, Error):
