@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from proxy.rules import names, sparse
+from proxy.rules import documents, names, sparse
 from proxy.rules.endpoints import Kind
 
 _LONGEST = 500  # characters of upstream's words that are passed on and logged
@@ -24,8 +22,8 @@ def fault(kind: Kind, content_type: bytes, body: bytes, crate: str = "") -> str 
 def reason(body: bytes) -> str | None:
     """The first detail of crates.io's error form, on one line and not for ever; None for any other body."""
     try:
-        return " ".join(str(json.loads(body)["errors"][0]["detail"])[:_LONGEST].split())
-    except (ValueError, TypeError, LookupError, RecursionError):
+        return " ".join(str(documents.parsed(body)["errors"][0]["detail"])[:_LONGEST].split())
+    except (ValueError, TypeError, LookupError):
         return None
 
 
@@ -33,9 +31,9 @@ def _json_fault(content_type: bytes, body: bytes, crate: str) -> str | None:
     if not content_type.lower().startswith(b"application/json"):
         return f"it is {content_type.decode('latin-1') or 'of no type'}, not JSON"
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return "it is not JSON"
+        content = documents.parsed(body)
+    except ValueError as error:
+        return str(error)
     # The code of crates.io can flatten errors to 200 for cargo's sake; cargo too goes by the key.
     if isinstance(content, dict) and "errors" in content:
         return reason(body) or "it lists errors"

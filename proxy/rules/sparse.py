@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from proxy.model import Crate
-from proxy.rules import names
+from proxy.rules import documents, names
 
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 
@@ -87,8 +87,8 @@ def _rank(candidate: Release) -> tuple[bool, names.Precedence]:
 
 def _parsed(line: bytes) -> Release | None:
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError):
+        fields = documents.parsed(line)
+    except ValueError:
         return None
     match fields:
         case {"name": str(name), "vers": str(version), "cksum": str(checksum)}:

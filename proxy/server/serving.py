@@ -189,7 +189,7 @@ class Server(uvicorn.Server):
         """Take all that the kernel has queued, for it resets what is queued at a socket that is closed."""
         for sock in sockets:
             with contextlib.suppress(OSError):  # no more, or no descriptor for it
-                while True:
+                for _ in range(self.config.backlog):  # so many can be queued; whoever comes after that comes too late
                     self._late.add(asyncio.ensure_future(self._admit(sock.accept()[0])))
 
     async def _admit(self, accepted: socket.socket) -> None:
