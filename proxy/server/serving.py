@@ -228,9 +228,9 @@ class Server(uvicorn.Server):
 
 
 def _settle() -> None:
-    """What has been made until now stays, and need not be looked through again and again: a full collection, in which
-    nobody is answered, took 15 ms by itself. The young are looked at less often, as most of what is made is no part of a
-    cycle."""
+    """What has been made until now stays, and need not be looked through again and again: that alone took 15 ms of each
+    full collection, in which nobody is answered. The young are looked at less often, as most of what is made is no part
+    of a cycle."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, 20, 20)

@@ -34,11 +34,15 @@ class Attempts:
 
     async def each(self, doing: str, do: Sequence[Callable[[], T]], failed: T) -> list[T]:
         """All of these in one thread; `failed` in the place of each that the medium fails."""
+        return await self.several(doing, lambda: [tried(one) for one in do], len(do), failed)
+
+    async def several(self, doing: str, do: Callable[[], Sequence[T | Exception]], count: int, failed: T) -> list[T]:
+        """What `do()` gives, in a thread, for so many; `failed` in the place of each fault."""
         try:
-            tried = await self.threads.run(lambda: [_tried(one) for one in do])
+            results = await self.threads.run(do)
         except OSError as error:  # it is closed
-            tried = [error] * len(do)
-        return [failed if self._fails(doing, result) else result for result in tried]  # type: ignore[misc]  # mypy does not follow it
+            results = [error] * count
+        return [failed if self._fails(doing, result) else result for result in results]  # type: ignore[misc]  # mypy does not follow it
 
     def _fails(self, doing: str, result: object) -> bool:
         if not isinstance(result, FAULTS):
@@ -64,7 +68,7 @@ class Attempts:
         self._faults.told(what)
 
 
-def _tried(do: Callable[[], T]) -> T | Exception:
+def tried(do: Callable[[], T]) -> T | Exception:
     """What came of it; no attempt gives a fault as its value."""
     try:
         return do()

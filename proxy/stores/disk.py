@@ -14,11 +14,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import diskcache
 
 from proxy.model import Health, Selection
 from proxy.stores import envelope, listing, selecting
-from proxy.stores.attempts import Attempts
+from proxy.stores.attempts import Attempts, tried
 from proxy.stores.base import Observer, Shelved, Volume
 from proxy.stores.database import PARTS, Database
 from proxy.stores.gathered import Gathered
@@ -33,6 +35,13 @@ _BATCH = 64
 _PAGE = 500
 
 
+class _Put(NamedTuple):
+    key: str
+    value: bytes
+    tag: str
+    keep: float | None
+
+
 class DiskStore:
     """A `Store`. Several processes may open the same directory."""
 
@@ -42,6 +51,7 @@ class DiskStore:
         self._database = Database(directory, envelope.VERSION, lambda what: observer(name, what))
         self._attempts = Attempts(name, observer)
         self._reads = Gathered(self._values)
+        self._writes = Gathered(self._put)
         self.evicted = 0  # values dropped to make room for others
         self.freed = 0  # bytes of these
 
@@ -59,13 +69,7 @@ class DiskStore:
         return await self._reads.get(key)
 
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
-        def put(cache: Any) -> bool:
-            room = os.statvfs(self._directory)
-            if room.f_bavail * room.f_frsize < self._reserve + len(value):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return bool(cache.set(key, envelope.framed(key, value), expire=keep, tag=tag))
-
-        if not await self._attempt("put", put, False):
+        if not await self._writes.get(_Put(key, value, tag, keep)):
             # What was last put is lost; what was put before it must not be taken for it.
             await self.delete(key)
 
@@ -138,6 +142,35 @@ class DiskStore:
     async def _values(self, keys: Sequence[str]) -> list[bytes | None]:
         attempt = self._database.attempt
         return await self._attempts.each("get", [partial(attempt, partial(_value, key=key)) for key in keys], None)
+
+    async def _put(self, puts: Sequence[_Put]) -> list[bool]:
+        """By far most of what one costs is its transaction. Which of several fails shows when each has one of its own;
+        but for a lock that is not given back nobody waits twice."""
+        attempt = self._database.attempt
+
+        def put() -> Sequence[bool | Exception]:
+            if len(puts) > 1:
+                together = tried(lambda: attempt(self._all_put(puts)))
+                if together is True or isinstance(together, diskcache.Timeout):
+                    return [together] * len(puts)
+            return [tried(partial(attempt, self._all_put([one]))) for one in puts]
+
+        return await self._attempts.several("put", put, len(puts), False)
+
+    def _all_put(self, puts: Sequence[_Put]) -> Callable[[Any], bool]:
+        """In one transaction."""
+
+        def put(cache: Any) -> bool:
+            room = os.statvfs(self._directory)
+            if room.f_bavail * room.f_frsize < self._reserve + sum(len(one.value) for one in puts):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with cache.transact():
+                return all(
+                    cache.set(one.key, envelope.framed(one.key, one.value), expire=one.keep, tag=one.tag)
+                    for one in puts
+                )
+
+        return put
 
     async def _attempt(self, doing: str, do: Callable[[Any], T], failed: T) -> T:
         return await self._attempts.run(doing, lambda: self._database.attempt(do), failed)

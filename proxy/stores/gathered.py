@@ -1,6 +1,7 @@
-"""Reads of one tick of the event loop, made as one: one way to a thread and back, one request to a server.
+"""What is asked of a store in one tick of the event loop, done as one: one way to a thread and back, one request to a
+server, one transaction.
 
-It knows keys and who waits for which, and no medium. For one event loop.
+It knows who waits for what, and no medium. For one event loop.
 """
 
 from __future__ import annotations
@@ -9,28 +10,29 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+K = TypeVar("K")
 V = TypeVar("V")
 
 MOST = 64
-"""Keys of one read: a crowd's are several, so that they can be made side by side, and none holds its medium long."""
+"""Asked for together: a crowd's are several, so that they can be done side by side, and none holds its medium long."""
 
 
-class Gathered(Generic[V]):
-    """`read` takes keys, any of them perhaps twice, and gives the value of each. What it raises all who wait for it
-    are told."""
+class Gathered(Generic[K, V]):
+    """`do` takes what is asked for, such as keys, any of them perhaps twice, and gives what comes of each. What it
+    raises all who wait for it are told."""
 
-    def __init__(self, read: Callable[[Sequence[str]], Awaitable[Sequence[V]]]) -> None:
-        self._read = read
-        self._waiting: list[tuple[str, asyncio.Future[V]]] = []
+    def __init__(self, do: Callable[[Sequence[K]], Awaitable[Sequence[V]]]) -> None:
+        self._do = do
+        self._waiting: list[tuple[K, asyncio.Future[V]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
 
-    async def get(self, key: str) -> V:
+    async def get(self, asked: K) -> V:
         """Who is cancelled disturbs nobody who has asked with him."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._go)
         wanted: asyncio.Future[V] = loop.create_future()
-        self._waiting.append((key, wanted))
+        self._waiting.append((asked, wanted))
         return await wanted
 
     async def settled(self) -> None:
@@ -45,9 +47,9 @@ class Gathered(Generic[V]):
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 
-    async def _made(self, gathered: Sequence[tuple[str, asyncio.Future[V]]]) -> None:
+    async def _made(self, gathered: Sequence[tuple[K, asyncio.Future[V]]]) -> None:
         try:
-            values = await self._read([key for key, _ in gathered])
+            values = await self._do([asked for asked, _ in gathered])
         except BaseException as error:
             for _, wanted in gathered:
                 if not wanted.done():

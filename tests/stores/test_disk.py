@@ -12,7 +12,9 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import diskcache
 import pytest
 
 from proxy.model import Selection, State
@@ -245,6 +247,56 @@ async def test_a_write_that_fails_leaves_no_file(store: DiskStore, tmp_path: Pat
     assert await store.get("crate serde") == LARGE
     assert told[1:] == ["disk: put: works again"]
     assert (await store.health()).state == State.OK
+
+
+async def put_all(store: DiskStore, *names: str) -> None:
+    await asyncio.gather(*(store.put(f"crate {name}", LARGE, tag=name, keep=None) for name in names))
+
+
+@pytest.fixture
+def attempts(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What each way to the database came to."""
+    outcomes: list[object] = []
+    real = store._database.attempt
+
+    def attempt(do: Callable[[Any], Any]) -> Any:
+        outcomes.append(None)
+        outcomes[-1] = real(do)
+        return outcomes[-1]
+
+    monkeypatch.setattr(store._database, "attempt", attempt)
+    return outcomes
+
+
+async def test_what_is_put_at_once_is_one_transaction(store: DiskStore, attempts: list[object]) -> None:
+    await put_all(store, "serde", "rand", "libc")
+    assert attempts == [True]
+    assert [await store.get(f"crate {name}") for name in ("serde", "rand", "libc")] == [LARGE] * 3
+
+
+async def test_one_that_fails_among_others_fails_alone(store: DiskStore, tmp_path: Path, told: list[str]) -> None:
+    await put_all(store, "serde", "rand", "libc")
+    tampered(
+        tmp_path,
+        "CREATE TRIGGER bad BEFORE UPDATE ON Cache WHEN OLD.key = 'crate rand' BEGIN SELECT RAISE(ABORT, 'bad'); END",
+    )
+    await put_all(store, "serde", "rand", "libc", "log")
+    assert [await store.get(f"crate {name}") for name in ("serde", "libc", "log")] == [LARGE] * 3
+    assert await store.get("crate rand") is None, "it may not be what was put before"
+    assert len(files(tmp_path)) == 3
+    assert told == ["disk: put: IntegrityError: bad", "disk: put: works again"]
+
+
+async def test_for_a_lock_that_is_not_given_back_all_that_is_put_at_once_waits_once(
+    store: DiskStore, attempts: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(cache: Any) -> Any:
+        raise diskcache.Timeout
+
+    monkeypatch.setattr(store, "_all_put", lambda puts: locked)
+    await put_all(store, "serde", "rand", "libc")
+    assert len(attempts) == 4, "one for all, and a deletion of each"
+    assert store.errors == 3
 
 
 async def test_a_file_that_cannot_be_written_whole_is_removed(
