@@ -18,11 +18,12 @@ _PIECE = 1 << 20
 
 @dataclass(slots=True)
 class _Client:
-    """One connection and how much of the answer is still to come; -1: its head."""
+    """One connection and how much of the answer is still to come; -1: its head. `last`: the server ends it then."""
 
     socket: socket.socket
     left: int = 0
     asked: float = 0.0
+    last: bool = False
 
 
 def bulk(address: Address, requests: Sequence[bytes], connections: int, seconds: float) -> Loaded:
@@ -47,6 +48,11 @@ def bulk(address: Address, requests: Sequence[bytes], connections: int, seconds:
                 if client.left == 0:
                     count += 1
                     latencies.append(time.monotonic() - client.asked)
+                    if client.last:
+                        client.socket.close()
+                        (again,) = _connected(address, 1)
+                        client = clients[again.socket.fileno()] = again
+                        poll.register(again.socket, select.EPOLLIN)
                     _ask(client, next(queue))
     finally:
         poll.close()
@@ -110,6 +116,7 @@ def _received(client: _Client, scratch: bytearray) -> int:
         if b" 200 " not in fields[0] or not length:
             raise Failed(f"the answer was {head[:end] or 'the end of the connection'!r}")
         client.socket.recv(size)
+        client.last = b"connection: close" in fields
         client.left = int(length.partition(b":")[2])
     while client.left:
         try:

@@ -47,9 +47,11 @@ def _fetched(stage: Stage, server: Server, toolchain: Toolchain, program: Path) 
     cargo = Cargo(toolchain, home, f"http://{server.host}/index")
     try:
         before, begun = server.spent(), time.monotonic()
-        cargo.must("fetch", cwd=program)
+        ran = cargo.run("fetch", cwd=program)
         took = time.monotonic() - begun
         spent = server.spent() - before
+        if ran.code != 0:
+            raise Failed(f"cargo fetch through {server.name} ended with {ran.code}: {ran.text[-1000:]}")
         count = len(list(home.glob("registry/cache/*/*.crate")))
         if count != len(objects.PROJECT):
             raise Failed(f"cargo fetched {count} crates through {server.name}")

@@ -133,6 +133,6 @@ def varnish(directory: Path, upstream: Sequence[int], core: int) -> Iterator[Run
     api, index, static = upstream
     (directory / "mirror.vcl").write_text(_VARNISH.substitute(api=api, index=index, static=static))
     command = [binary, "-F", "-j", "none", "-n", str(directory / "work"), "-a", f"127.0.0.1:{port}"]
-    command += ["-f", str(directory / "mirror.vcl"), "-s", "malloc,1g", "-p", "thread_pools=1"]
+    command += ["-f", str(directory / "mirror.vcl"), "-s", "malloc,8g", "-p", "thread_pools=1"]
     with serving(command, directory / "said.log", core=core, port=port) as running:
         yield running
