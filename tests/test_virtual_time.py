@@ -104,3 +104,15 @@ def test_the_clock_moves_with_the_loop() -> None:
 
     with virtual_time.running() as runner:
         assert runner.run(main()) == pytest.approx(90.5)
+
+
+@pytest.mark.parametrize("days", [40, 97, 200, 365, 4000])
+def test_after_a_long_time_what_is_due_still_happens(days: int) -> None:
+    async def main() -> float:
+        await asyncio.sleep(days * 86_400.0)
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+        return asyncio.get_running_loop().time()
+
+    with virtual_time.running() as runner:
+        assert runner.run(main()) == pytest.approx(days * 86_400.0 + 2.0)

@@ -24,6 +24,9 @@ Ts = TypeVarTuple("Ts")
 
 EPOCH = 1_700_000_000.0
 """What `VirtualTimeLoop.clock` says at the start, in seconds since the real epoch."""
+_RESOLUTION = 1e-6
+"""Seconds that are no time. The loop adds them when it looks for what is due; after half a year its own, a nanosecond,
+is lost in the rounding, and what is due just now would never be."""
 _STUCK = 60.0  # real seconds after which a thread that does not end is an error, rather than a run that hangs
 
 
@@ -34,6 +37,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._now = 0.0
         self._threads_at_work = 0
         super().__init__(_Jumping(self._idle))
+        self._clock_resolution = _RESOLUTION
         self._default_threads = ThreadPoolExecutor(thread_name_prefix="virtual-time")
         self.set_default_executor(self._default_threads)
 
