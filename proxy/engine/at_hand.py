@@ -45,6 +45,9 @@ class Held:
     def mapped(self) -> memoryview:
         return memoryview(self.data)
 
+    def fileno(self) -> None:
+        return None
+
     def again(self) -> Held:
         return self
 

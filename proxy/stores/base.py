@@ -146,6 +146,10 @@ class Blob(Protocol):
         killed."""
         ...
 
+    def fileno(self) -> int | None:
+        """The number of the open file, until this is closed; None where it is none."""
+        ...
+
     def again(self) -> Blob:
         """The same file for another reader; each is closed for itself."""
         ...

@@ -47,6 +47,9 @@ class DiskBlob:
     def mapped(self) -> memoryview | None:
         return _open(self._held).mapped(self._size) if 0 < self._size <= MAPPED and self.sound() else None
 
+    def fileno(self) -> int:
+        return _open(self._held).number
+
     def again(self) -> DiskBlob:
         return DiskBlob(self._threads, _open(self._held), self._size, self._stored, self._proof)
 

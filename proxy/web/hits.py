@@ -180,10 +180,12 @@ class Hits:
             return prepared.head
         whole = prepared.whole
         if whole is None:
-            content = kept.blob.mapped() if isinstance(kept, Opened) and wanted.plain else None
+            if not (isinstance(kept, Opened) and wanted.plain):
+                return None
+            content = kept.blob.mapped()
             if content is None:
                 return None
-            whole = prepared.head[0], content, None
+            whole = prepared.head[0], content, kept.blob.fileno()
         prepared.bodies += 1
         return whole
 
