@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import mmap
 import os
+import time
 
 from proxy.stores.base import Bytes
 from proxy.stores.threads import Threads
@@ -16,6 +18,8 @@ _AT_ONCE = 256 * 1024
 _NOWAIT = getattr(os, "RWF_NOWAIT", None)
 # The page cache is asked for a byte of each so many: files come there from their beginning on, and go so.
 _STRIDE = 1024 * 1024
+STAYS = 0.1
+"""Seconds in which it is not asked again about a file: what was used last is the last to go."""
 
 
 class Descriptor:
@@ -24,16 +28,20 @@ class Descriptor:
     Whoever reads in a thread holds it meanwhile: closed under that read, its number would be another file's.
     """
 
-    __slots__ = ("_mapped", "number")
+    __slots__ = ("_mapped", "_resident", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self._mapped: memoryview | None = None
+        self._resident = -math.inf  # when it was last seen to be in the page cache, in monotonic seconds
 
     def mapped(self, size: int) -> memoryview | None:
         """The first `size` bytes without a copy, where they are in the page cache now; see `Blob.mapped`."""
-        if not _resident(self.number, size):
-            return None
+        now = time.monotonic()
+        if now - self._resident > STAYS:
+            if not _resident(self.number, size):
+                return None
+            self._resident = now
         if self._mapped is None:
             try:
                 self._mapped = memoryview(mmap.mmap(self.number, size, prot=mmap.PROT_READ))

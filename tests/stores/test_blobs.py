@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from proxy.model import Crate, Selection, State
-from proxy.stores import proofs
+from proxy.stores import descriptor, proofs
 from proxy.stores.base import MAPPED, Listed, Observer, Spool
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.descriptor import Descriptor
@@ -124,7 +124,10 @@ async def test_what_is_in_memory_can_be_had_without_a_copy(blobs: DiskBlobs, tmp
         assert mapped[:1000] == CONTENT[:1000]
 
 
-async def test_what_is_not_in_memory_is_not_waited_for(blobs: DiskBlobs, tmp_path: Path) -> None:
+async def test_what_is_not_in_memory_is_not_waited_for(
+    blobs: DiskBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptor, "STAYS", 0.0)
     sha256 = await kept(blobs)
     blob = await blobs.open(SERDE, sha256)
     assert blob is not None
@@ -495,6 +498,7 @@ async def test_a_tampered_record_is_absent(blobs: DiskBlobs, tmp_path: Path) -> 
 FILL = """
 import asyncio, hashlib, pathlib, sys
 from proxy.model import Crate
+from proxy.stores import descriptor
 from proxy.stores.blobs import DiskBlobs
 
 async def main(directory: pathlib.Path, me: str, count: int) -> None:
