@@ -16,13 +16,12 @@ from pathlib import Path
 
 from proxy.fleet import place
 from proxy.fleet.leases import Leases
+from proxy.fleet.link import FarMember, Member, Near
 from proxy.fleet.messages import LONGEST, Message, invalidation, line, of_invalidation, understood
 from proxy.fleet.purse import Purse
 from proxy.fleet.sums import Sums
 from proxy.fleet.treasurer import Treasurer
 
-BACKLOG = 1024 * 1024
-"""Bytes that wait for a member that does not read. Then it is put out; it knows that it missed something."""
 FORGET = 2.0
 """Seconds until nobody asks any more whether an announcement was heard: announcers wait for one."""
 SETTLES = 0.3
@@ -31,9 +30,9 @@ SETTLES = 0.3
 
 @dataclass(eq=False)
 class Announcement:
-    announcer: StreamWriter
+    announcer: Member
     number: object  # the announcer's own, given back as it is
-    deaf: set[StreamWriter]  # members that have not said yet that they heard it
+    deaf: set[Member]  # members that have not said yet that they heard it
 
 
 class Hub:
@@ -43,15 +42,15 @@ class Hub:
         self._server: asyncio.Server | None = None
         self._closed = False
         self._serving: set[asyncio.Task[None]] = set()
-        self._members: set[StreamWriter] = set()
+        self._members: set[Member] = set()
         self._numbers = itertools.count()
         self._announcements: dict[object, Announcement] = {}
-        self._leases: Leases[StreamWriter] = Leases(self._send, settling=successor)
-        self._sums: Sums[StreamWriter] = Sums(self._send)
+        self._leases: Leases[Member] = Leases(self._send, settling=successor)
+        self._sums: Sums[Member] = Sums(self._send)
         if successor:
             asyncio.get_running_loop().call_later(SETTLES, self._leases.settled)
-        self._treasurer: Treasurer[StreamWriter] = Treasurer(purse, self._send, self._tell)
-        self._kinds: dict[str, Callable[[StreamWriter, Message], None]] = {
+        self._treasurer: Treasurer[Member] = Treasurer(purse, self._send, self._tell)
+        self._kinds: dict[str, Callable[[Member, Message], None]] = {
             "invalidation": self._announced,
             "heard": self._heard,
             "lease": self._leases.asked,
@@ -87,45 +86,62 @@ class Hub:
         self._closed = True
         self._sums.aclose()
         if self._server is not None:
+            await asyncio.sleep(0)  # in which asyncio takes in who was just accepted
             self._server.close()
         self._purse.close()
         self._claim.give_up()
-        for member in self._members:
-            member.transport.abort()
+        for member in list(self._members):
+            member.abort()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
-    def _accepted(self, reader: StreamReader, member: StreamWriter) -> None:
+    def near(self) -> Near:
+        """A member in this process."""
+        member = Near(self._said, self._left)
+        self._joined(member)
+        return member
+
+    def _accepted(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Not a coroutine, which asyncio would make a task of: of one that is cancelled its streams complain."""
-        task = asyncio.create_task(self._serve(reader, member))
+        task = asyncio.create_task(self._serve(reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
-    async def _serve(self, reader: StreamReader, member: StreamWriter) -> None:
+    async def _serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         if self._closed:  # it was accepted just before that
-            member.transport.abort()
+            writer.transport.abort()
             return
-        self._members.add(member)
+        member = FarMember(writer)
         # Only now does an announcement reach it: connected it was before the hub knew of it.
-        self._send(member, line("welcome"))
-        self._treasurer.joined(member)
+        member.send(line("welcome"))
+        self._joined(member)
         try:
             while data := await reader.readline():
-                message = understood(data)
-                if handler := self._kinds.get(message.get("kind", "")):
-                    handler(member, message)
+                self._said(member, data)
         except (OSError, ValueError):
             pass  # It is gone, or what it says has no end.
         finally:
-            self._members.discard(member)
-            self._leases.gone(member)
-            self._sums.gone(member)
-            for number, announcement in list(self._announcements.items()):
-                self._told(number, announcement, member)
-            member.transport.abort()
+            self._left(member)
+            writer.transport.abort()
             with contextlib.suppress(OSError):
-                await member.wait_closed()
+                await writer.wait_closed()
 
-    def _announced(self, announcer: StreamWriter, message: Message) -> None:
+    def _joined(self, member: Member) -> None:
+        self._members.add(member)
+        self._treasurer.joined(member)
+
+    def _said(self, member: Member, data: bytes) -> None:
+        message = understood(data)
+        if handler := self._kinds.get(message.get("kind", "")):
+            handler(member, message)
+
+    def _left(self, member: Member) -> None:
+        self._members.discard(member)
+        self._leases.gone(member)
+        self._sums.gone(member)
+        for number, announcement in list(self._announcements.items()):
+            self._told(number, announcement, member)
+
+    def _announced(self, announcer: Member, message: Message) -> None:
         announced = invalidation(message)
         if announced is None:
             return
@@ -138,12 +154,12 @@ class Hub:
         self._told(number, announcement, announcer)
         asyncio.get_running_loop().call_later(FORGET, self._announcements.pop, number, None)
 
-    def _heard(self, member: StreamWriter, message: Message) -> None:
+    def _heard(self, member: Member, message: Message) -> None:
         number = message.get("id")
         if isinstance(number, int) and number in self._announcements:
             self._told(number, self._announcements[number], member)
 
-    def _told(self, number: object, announcement: Announcement, member: StreamWriter) -> None:
+    def _told(self, number: object, announcement: Announcement, member: Member) -> None:
         """This member has heard it, or never will."""
         announcement.deaf.discard(member)
         if not announcement.deaf:
@@ -154,9 +170,5 @@ class Hub:
         for member in self._members:
             self._send(member, data)
 
-    def _send(self, member: StreamWriter, data: bytes) -> None:
-        if member.transport.is_closing():
-            return
-        member.write(data)
-        if member.transport.get_write_buffer_size() > BACKLOG:
-            member.transport.abort()
+    def _send(self, member: Member, data: bytes) -> None:
+        member.send(data)

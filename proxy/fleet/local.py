@@ -1,8 +1,9 @@
 """The processes of one machine that share one `cache.dir`, over a Unix socket.
 
-Whoever finds nobody listening becomes the hub (`hub`), the others connect to it, and so does the hub's own
-process. When it dies the others choose again: whoever gets the lock. Announcements that were made while a member
-was not connected did not reach it, therefore it is `lost` when the connection breaks and when there is a new one.
+Whoever finds nobody listening becomes the hub (`hub`), the others connect to it, and the hub's own process is a member
+without a socket (`link`). When it dies the others choose again: whoever gets the lock. Announcements that were made
+while a member was not connected did not reach it, therefore it is `lost` when the connection breaks and when there is a
+new one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import contextlib
 import itertools
 import logging
 import time
-from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -24,6 +24,7 @@ from proxy.fleet.bookings import Bookings
 from proxy.fleet.claims import Claims
 from proxy.fleet.hub import Hub
 from proxy.fleet.journal import File, boot
+from proxy.fleet.link import Far, Link
 from proxy.fleet.messages import LONGEST, invalidation, line, of_invalidation, understood
 from proxy.fleet.purse import Purse
 from proxy.fleet.tally import Tally
@@ -47,7 +48,7 @@ class LocalFleet:
         self._hear = hear
         self._lost = lost
         self._hub: Hub | None = None
-        self._writer: StreamWriter | None = None
+        self._link: Link | None = None
         self._joined = asyncio.Event()
         self._numbers = itertools.count()
         self._unheard: dict[str, asyncio.Future[bool]] = {}
@@ -87,12 +88,12 @@ class LocalFleet:
 
     async def _said(self, announced: Invalidation) -> bool:
         await self._joined.wait()
-        assert self._writer is not None
+        assert self._link is not None
         number = str(next(self._numbers))
         heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._unheard[number] = heard
         try:
-            self._writer.write(line("invalidation", id=number, **of_invalidation(announced)))
+            self._link.write(line("invalidation", id=number, **of_invalidation(announced)))
             return await heard
         finally:
             del self._unheard[number]
@@ -119,24 +120,24 @@ class LocalFleet:
         while True:
             try:
                 path = place.meeting_point(self._directory)
-                connection = await self._connected(path, successor=before)
+                link = await self._connected(path, successor=before)
             except (OSError, TimeoutError) as error:
-                connection = None
+                link = None
                 missed = True
                 self._noted(f"alone: {str(error) or 'the hub does not answer'}")
             begun = asyncio.get_running_loop().time()
-            if connection is not None:
+            if link is not None:
                 self._noted("")
                 if before or missed:
                     self._safely(self._lost)
                 before = True
-                await self._member(*connection)
+                await self._member(link)
                 self._safely(self._lost)
             lasted = asyncio.get_running_loop().time() - begun
             pause = PAUSE if lasted > LONGEST_PAUSE else min(pause * 1.5, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
-    async def _connected(self, path: Path, *, successor: bool) -> tuple[StreamReader, StreamWriter] | None:
+    async def _connected(self, path: Path, *, successor: bool) -> Link | None:
         """None where it should be tried again soon: somebody else is just becoming the hub."""
         try:
             return await self._welcomed(path)
@@ -144,13 +145,13 @@ class LocalFleet:
             if self._hub is not None:  # Ours, and it does not answer: its socket was removed.
                 await self._hub.aclose()
             self._hub = await Hub.opened(path, self._purse, successor=successor)
-            return await self._welcomed(path) if self._hub else None
+            return self._hub.near() if self._hub else None
 
     def _purse(self) -> Purse:
         steady = asyncio.get_running_loop().time
         return Purse(self._limits, File(self._directory / "budget", self._clock, steady, boot()), steady())
 
-    async def _welcomed(self, path: Path) -> tuple[StreamReader, StreamWriter]:
+    async def _welcomed(self, path: Path) -> Far:
         """A connection that the hub knows of: what is announced from now on is heard. OSError where it breaks."""
         async with asyncio.timeout(BOUND):
             reader, writer = await asyncio.open_unix_connection(path, limit=LONGEST)
@@ -160,26 +161,17 @@ class LocalFleet:
             except BaseException:
                 writer.transport.abort()
                 raise
-        return reader, writer
+        return Far(reader, writer)
 
-    async def _member(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _member(self, link: Link) -> None:
         """From the first message to the end of the connection."""
-        self._writer = writer
+        self._link = link
         self._joined.set()
-        self._claims.joined(writer.write)
-        self.budget.joined(writer.write)
-        self.tally.joined(writer.write)
+        self._claims.joined(link.write)
+        self.budget.joined(link.write)
+        self.tally.joined(link.write)
         try:
-            while data := await reader.readline():
-                message = understood(data)
-                if announced := invalidation(message):
-                    self._safely(partial(self._hear, announced))
-                    writer.write(line("heard", id=message.get("id")))
-                elif message.get("kind") == "heard" and str(message.get("id")) in self._unheard:
-                    self._answered(self._unheard[str(message["id"])], True)
-                elif not self.tally.heard(message):
-                    self._claims.heard(message)
-                    self.budget.heard(message)
+            await link.listen(self._heard)
         except (OSError, ValueError):
             pass  # It broke, or what the hub says has no end.
         finally:
@@ -189,9 +181,19 @@ class LocalFleet:
             self.tally.parted()
             for heard in self._unheard.values():
                 self._answered(heard, False)
-            writer.transport.abort()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            await link.aclose()
+
+    def _heard(self, data: bytes) -> None:
+        message = understood(data)
+        if announced := invalidation(message):
+            self._safely(partial(self._hear, announced))
+            assert self._link is not None
+            self._link.write(line("heard", id=message.get("id")))
+        elif message.get("kind") == "heard" and str(message.get("id")) in self._unheard:
+            self._answered(self._unheard[str(message["id"])], True)
+        elif not self.tally.heard(message):
+            self._claims.heard(message)
+            self.budget.heard(message)
 
     @staticmethod
     def _answered(heard: asyncio.Future[bool], answer: bool) -> None:

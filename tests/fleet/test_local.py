@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.fleet import hub, local, place
+from proxy.fleet import hub, link, local, place
 from proxy.fleet.local import LocalFleet
 from proxy.model import Invalidation, State
 from tests import virtual_time
@@ -159,9 +159,8 @@ async def test_a_hub_whose_socket_was_removed_makes_another(tmp_path: Path) -> N
     lost: list[int] = []
     fleet = await LocalFleet.opened(tmp_path, lambda _: None, lambda: lost.append(1))
     (tmp_path / "fleet.sock").unlink()
-    writer = fleet._writer
-    assert writer is not None
-    writer.close()
+    assert fleet._link is not None
+    await fleet._link.aclose()
     await happened(lambda: len(lost) == 2)
     await asyncio.wait_for(fleet._joined.wait(), WITHIN)
     assert (tmp_path / "fleet.sock").exists()
@@ -284,7 +283,7 @@ def test_a_listener_with_a_bug_is_logged_and_counts_as_told(tmp_path: Path, capl
 
 @pytest.mark.anyio
 async def test_a_member_that_does_not_read_is_put_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "BACKLOG", 10_000)
+    monkeypatch.setattr(link, "BACKLOG", 10_000)
     monkeypatch.setattr(local, "BOUND", 0.05)
     fleet = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
     with socket.socket(socket.AF_UNIX) as deaf:
