@@ -89,7 +89,7 @@ class Answers:
             case Decision.FRESH | Decision.STALE_WHILE_REVALIDATE | Decision.REVALIDATE | Decision.ABSENT:
                 if read.only_if_cached:
                     raise Refused(UNAVAILABLE, status=504)
-                return await self._join(read, None if patient else entry)
+                return await self._join(read, None if patient else entry, absent=entry is None)
         assert_never(decision)
 
     async def refresh(self, read: Read, *, anew: bool = False) -> float:
@@ -112,7 +112,7 @@ class Answers:
     async def aclose(self) -> None:
         await self._flights.aclose()
 
-    async def _join(self, read: Read, copy: Entry | None) -> Outcome:
+    async def _join(self, read: Read, copy: Entry | None, *, absent: bool) -> Outcome:
         copied = copy is not None and copy.status == 200
         need = self._needed(read.key, Urgency.CONTENT if copied else Urgency.CLIENT)
         stale = None
@@ -122,7 +122,7 @@ class Answers:
             )
         try:
             outcome, collapsed = await self._flights.join(
-                read.key, lambda: self._load(read), patience=FIRST_BYTE, meanwhile=stale
+                read.key, lambda: self._load(read, absent=absent), patience=FIRST_BYTE, meanwhile=stale
             )
         except TimeoutError:
             late = Late(f"{read.target} could not be had from crates.io within {FIRST_BYTE:.0f} s; try again")
@@ -157,14 +157,14 @@ class Answers:
             return None
         return self._stale(read, entry, mark, now, detail="stale-if-error")
 
-    async def _load(self, read: Read, *, anew: bool = False) -> Outcome:
+    async def _load(self, read: Read, *, anew: bool = False, absent: bool = False) -> Outcome:
         """The flight, in turn with the other members of the fleet. What one has stored the others find; where it
-        failed or must not be stored, each has one attempt. `anew`: see `refresh`."""
+        failed or must not be stored, each has one attempt. `anew`: see `refresh`. `absent`: the store had nothing."""
         try:
             if self._offline:
-                return await self._look_and_ask(read, anew)
+                return await self._look_and_ask(read, anew, absent=False)
             async with self._fleet.lease(read.key, TURN) as lease:
-                outcome = await self._look_and_ask(read, anew)
+                outcome = await self._look_and_ask(read, anew, absent=absent and lease.alone)
                 if outcome.stored or outcome.verdict is Verdict.HIT:
                     lease.done()
                 return outcome
@@ -172,9 +172,10 @@ class Answers:
             self._begun.discard(read.key)
             self._needs.pop(read.key, None)
 
-    async def _look_and_ask(self, read: Read, anew: bool) -> Outcome:
-        """Look again, ask upstream, store. What fails becomes a stale answer where one may be served."""
-        entry, mark = await self._copies.stored(read)
+    async def _look_and_ask(self, read: Read, anew: bool, *, absent: bool) -> Outcome:
+        """Look again, ask upstream, store. What fails becomes a stale answer where one may be served. `absent` as
+        `Copies.stored` has it."""
+        entry, mark = await self._copies.stored(read, absent=absent)
         now = self._clock()
         decision = freshness.decide(entry, read.policy, now, changed=mark.changed, no_cache=read.no_cache)
         anew = anew and entry is not None and self._renewing.overdue(entry, now)

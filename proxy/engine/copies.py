@@ -65,9 +65,11 @@ class Copies:
         """What is in memory, fresh or not."""
         return self._memory.get(key) or self._negatives.get(key)
 
-    async def stored(self, read: Read) -> tuple[Entry | None, Mark]:
-        """What is kept under the key, from the store or, where that has failed, from memory; and its marks."""
-        value = await self._stores[read.endpoint.kind].get(read.key)
+    async def stored(self, read: Read, *, absent: bool = False) -> tuple[Entry | None, Mark]:
+        """What is kept under the key, from the store or, where that has failed, from memory; and its marks. `absent`:
+        the store did not have it, and nobody but this process has stored it since: memory tells."""
+        known = absent and self._memory.bound > 0
+        value = None if known else await self._stores[read.endpoint.kind].get(read.key)
         # The marks come last: what was announced while the store was read must count.
         mark = await self._changes.of(read)
         entry = codec.decoded(value) if value is not None else None

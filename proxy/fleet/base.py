@@ -30,6 +30,12 @@ class Lease(Protocol):
     cannot reach the fleet, or was held for dead and has lost its lease to another, does the work all the same.
     Hence the work must do no harm when it is done twice, as storing what upstream gave does none."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether this member had nobody to wait for, and there is no other: nobody else is likely to have done the
+        work since this member last looked."""
+        ...
+
     def done(self) -> None:
         """What the others wait for is stored: at the end of this lease all are woken at once, none holds it."""
         ...

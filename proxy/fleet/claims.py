@@ -31,6 +31,7 @@ class _Claim:
     say: Say
     turn: Turn | None = None  # None: nothing has been heard about it
     word: str | None = None
+    alone: bool = False
     stored: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -45,7 +46,9 @@ class _Claim:
 
 
 class Claims:
-    def __init__(self) -> None:
+    def __init__(self, alone: Callable[[], bool] = lambda: False) -> None:
+        """`alone`: whether this member is the hub's only one."""
+        self._alone = alone
         self._claims: dict[str, _Claim] = {}
         self._numbers = itertools.count()
         self._send: Say | None = None
@@ -76,6 +79,7 @@ class Claims:
         match message:
             case {"kind": "turn", "turn": Turn.WAIT | Turn.HELD | Turn.DONE as turn} if claim is not None:
                 if claim.turn is not Turn.HELD:  # a hub that takes over may see it otherwise; it was held all the same
+                    claim.alone = claim.turn is None and self._alone()
                     claim.turn = Turn(turn)
             case {"kind": "word", "word": str() as word} if claim is not None:
                 claim.word = word

@@ -94,6 +94,11 @@ class Hub:
             member.abort()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
+    @property
+    def alone(self) -> bool:
+        """Whether it has one member."""
+        return len(self._members) == 1
+
     def near(self) -> Near:
         """A member in this process."""
         member = Near(self._said, self._left)

@@ -52,7 +52,7 @@ class LocalFleet:
         self._joined = asyncio.Event()
         self._numbers = itertools.count()
         self._unheard: dict[str, asyncio.Future[bool]] = {}
-        self._claims = Claims()
+        self._claims = Claims(lambda: self._hub is not None and self._hub.alone)
         self._limits = limits
         self._clock = clock
         self.tally = Tally()

@@ -53,6 +53,7 @@ class _Turn:
 
     key: str
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    alone: bool = False  # of other replicas this one does not know
     stored: bool = False
     over: bool = False  # another's `done` has been heard
     woken: asyncio.Event = field(default_factory=asyncio.Event)

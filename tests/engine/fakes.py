@@ -75,6 +75,9 @@ class DictStore:
 
 
 class FakeLease:
+    def __init__(self, alone: bool) -> None:
+        self.alone = alone
+
     def done(self) -> None:
         pass
 
@@ -83,14 +86,17 @@ class FakeLease:
 
 
 class FakeFleet:
-    """A fleet of one: it is always its turn."""
+    """It is always its member's turn. `alone`: it says that there is no other."""
+
+    def __init__(self, *, alone: bool = False) -> None:
+        self._alone = alone
 
     async def announce(self, invalidation: Invalidation) -> None:
         pass
 
     @asynccontextmanager
     async def lease(self, key: str, patience: float, told: Told = deaf) -> AsyncIterator[Lease]:
-        yield FakeLease()
+        yield FakeLease(self._alone)
 
     async def health(self) -> Health:
         return Health("fleet", State.OK)

@@ -17,9 +17,10 @@ from proxy.engine.flight import FIRST_BYTE
 from proxy.engine.renewing import Renewing
 from proxy.engine.whole import LONGEST, whole
 from proxy.errors import Faulty, Late
-from proxy.model import Invalidation, Selection, Verdict
+from proxy.model import Invalidation, Mark, Selection, Verdict
 from proxy.rules import endpoints, keys, routes
 from proxy.rules.endpoints import Kind, Policy
+from proxy.stores import codec
 from proxy.stores.memory import Memory
 from proxy.upstream.base import Answer, Ask, Need
 from tests import virtual_time
@@ -93,6 +94,64 @@ async def test_what_is_not_believed_is_said_to_whoever_keeps_the_connection(body
     with contextlib.nullcontext() if believed else pytest.raises(Faulty):
         await exchange.asked(upstream, read, (), lambda: None, Need(), lambda: 0.0)
     assert upstream.answer.distrusted is not believed
+
+
+class CountingStore(DictStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    async def get(self, key: str) -> bytes | None:
+        self.read.append(key)
+        return await super().get(key)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("alone", "memory", "looks"),
+    [(True, 1 << 20, 1), (False, 1 << 20, 2), (True, 0, 2)],
+    ids=["alone", "one of several", "alone without memory"],
+)
+async def test_the_store_is_looked_into_again_where_somebody_may_have_stored_it(
+    alone: bool, memory: int, looks: int
+) -> None:
+    store, hot = CountingStore(), Memory[Hot](memory)
+    copies = Copies(
+        memory=hot,
+        negatives=Memory[Hot](memory),
+        stores={Kind.JSON: store},
+        keep={Kind.JSON: None},
+        changes=Changes(DictStore(), keep=1.0, tiers=()),
+    )
+    answers = Answers(
+        copies=copies,
+        upstream=FakeUpstream(b'{"dependencies":[]}'),
+        fleet=FakeFleet(alone=alone),
+        renewing=Renewing(index=lambda read: answers.get(read), index_policy=Policy(), ceiling=0.0, clock=lambda: 1e9),
+        clock=lambda: 1e9,
+        observe=lambda what, happened: None,
+        stale_after=2.0,
+    )
+    match = routes.match("GET", PATH, ())
+    read = keys.read(match, endpoints.policy(match.endpoint, ()))
+    assert (await answers.get(read)).verdict is Verdict.MISS
+    assert store.read == [read.key] * looks
+    value = store.values.pop(read.key)
+    hot.clear()
+
+    # Another flight of this process lands between the look and the lease: memory has it, and the store.
+    async def late(key: str) -> bytes | None:
+        store.read.append(key)
+        if len(store.read) == looks + 1:
+            entry = codec.decoded(value)
+            assert entry is not None
+            copies.warm(read, entry, Mark(), 1e9)
+            store.values[key] = value
+            return None
+        return store.values.get(key)
+
+    store.get = late  # type: ignore[method-assign]
+    assert (await answers.get(read)).verdict is Verdict.HIT
 
 
 class Dribbling(FakeAnswer):

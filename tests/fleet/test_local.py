@@ -301,6 +301,28 @@ async def test_a_member_that_does_not_read_is_put_out(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.anyio
+async def test_whoever_has_the_fleet_to_himself_is_told_so_with_his_lease(tmp_path: Path) -> None:
+    first = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    async with first.lease("a", WITHIN) as lease:
+        assert lease.alone
+        second = asyncio.ensure_future(first.lease("a", WITHIN).__aenter__())
+        await asyncio.sleep(0.01)
+    assert not (await second).alone, "it had to wait"
+    other = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
+    for each in (first, other):
+        async with each.lease("b", WITHIN) as lease:
+            assert not lease.alone
+    await other.aclose()
+    assert first._hub is not None
+    await happened(lambda: first._hub.alone)  # type: ignore[union-attr]
+    async with first.lease("b", WITHIN) as lease:
+        assert lease.alone
+    await first.aclose()
+    async with first.lease("c", 0.1) as lease:
+        assert not lease.alone, "nobody knows"
+
+
+@pytest.mark.anyio
 async def test_nothing_is_remembered_of_what_was_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "FORGET", 0.05)
     monkeypatch.setattr(local, "BOUND", 0.05)
