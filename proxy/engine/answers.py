@@ -13,6 +13,7 @@ from typing import assert_never
 from proxy.engine import exchange
 from proxy.engine.copies import Copies
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
+from proxy.engine.pace import Beat, Pace
 from proxy.engine.renewing import Renewing
 from proxy.errors import Declined, Down, Error, Late, Offline, Refused, Throttled, UpstreamError
 from proxy.fleet.base import Fleet
@@ -26,6 +27,11 @@ from proxy.upstream.base import THROTTLED, Need, Upstream
 
 UNREACHED = 60.0
 """Seconds between two attempts at a host that cannot be reached, where nobody waits for them."""
+AT_ONCE = 4
+"""Answers of upstream that are judged at a time, in a turn of the loop or two: more, and each waits for more of them;
+fewer, and each costs more."""
+GATHERED = 0.01
+"""Seconds in which what is to be stored is gathered: most of what it costs is the transaction."""
 UNAVAILABLE = "only-if-cached was asked for, and there is no copy that may be served"
 """RFC 9111 section 5.2.1.7: such a request is never the cause of one upstream."""
 
@@ -63,6 +69,8 @@ class Answers:
         self._overdue = overdue
         self._flights: Flights[Outcome] = Flights()
         self._needs: dict[str, Need] = {}  # of the flights under way
+        self._judging = Pace(AT_ONCE)
+        self._storing = Beat(GATHERED)
         self._begun: set[str] = set()  # keys that upstream has begun to answer
 
     async def get(self, read: Read, *, patient: bool = False) -> Outcome:
@@ -89,6 +97,9 @@ class Answers:
             case Decision.FRESH | Decision.STALE_WHILE_REVALIDATE | Decision.REVALIDATE | Decision.ABSENT:
                 if read.only_if_cached:
                     raise Refused(UNAVAILABLE, status=504)
+                if (landing := self._flights.landing(read.key)) is not None:  # what it has told may not be so any more
+                    await asyncio.wait({landing})
+                    return await self.get(read, patient=patient)
                 return await self._join(read, None if patient else entry, absent=entry is None)
         assert_never(decision)
 
@@ -162,15 +173,24 @@ class Answers:
         failed or must not be stored, each has one attempt. `anew`: see `refresh`. `absent`: the store had nothing."""
         try:
             if self._offline:
-                return await self._look_and_ask(read, anew, absent=False)
+                return await self._told(read, await self._look_and_ask(read, anew, absent=False))
             async with self._fleet.lease(read.key, TURN) as lease:
                 outcome = await self._look_and_ask(read, anew, absent=absent and lease.alone)
+                await self._told(read, outcome)
                 if outcome.stored or outcome.verdict is Verdict.HIT:
                     lease.done()
                 return outcome
         finally:
             self._begun.discard(read.key)
             self._needs.pop(read.key, None)
+
+    async def _told(self, read: Read, outcome: Outcome) -> Outcome:
+        """Nobody waits for a store. It is given together what comes at about the same time."""
+        self._flights.tell(read.key, outcome)
+        if outcome.stored:
+            await self._storing.wait()
+            await self._copies.keep(read, outcome.entry)
+        return outcome
 
     async def _look_and_ask(self, read: Read, anew: bool, *, absent: bool) -> Outcome:
         """Look again, ask upstream, store. What fails becomes a stale answer where one may be served. `absent` as
@@ -215,14 +235,14 @@ class Answers:
 
         requested_at = self._clock()
         conditions = freshness.validators(entry) if entry is not None else ()
-        said = await exchange.asked(self._upstream, read, conditions, begun, need, self._clock)
+        said = await exchange.asked(self._upstream, read, conditions, begun, self._judging.turn, need, self._clock)
         times = {"requested_at": requested_at, "responded_at": self._clock()}
         if said.head.status == 304 and entry is not None:
             renewed = freshness.refreshed(entry, said.head, **times)
             if renewed is not None:
                 renewed = renewal.attested(renewed, sight)
                 return await self._keep_it(read, renewed, Verdict.REVALIDATED, forwarded=forwarded, status=304)
-            said = await exchange.asked(self._upstream, read, (), begun, need, self._clock)
+            said = await exchange.asked(self._upstream, read, (), begun, self._judging.turn, need, self._clock)
         fresh = freshness.stored(read.key, said.head, said.body, **times, coded=said.coded)
         fresh = renewal.attested(fresh, sight)
         if not freshness.storable(said.head, read.policy):
@@ -232,7 +252,8 @@ class Answers:
     async def _keep_it(
         self, read: Read, entry: Entry, verdict: Verdict, *, forwarded: str, status: int | None
     ) -> Outcome:
-        mark = await self._copies.keep(read, entry)
+        """Have it at hand. It goes to the store when it is told."""
+        mark = await self._copies.mark(read)
         now = self._clock()
         stored = entry.requested_at > mark.purged  # a purge during the flight wins over its result
         if stored:

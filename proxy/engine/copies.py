@@ -78,15 +78,17 @@ class Copies:
             entry = hot.entry
         return (entry if entry is not None and entry.requested_at > mark.purged else None), mark
 
-    async def keep(self, read: Read, entry: Entry) -> Mark:
-        """Store what upstream gave, for as long as its kind is kept; the marks that cover it by now."""
+    async def mark(self, read: Read) -> Mark:
+        """The marks that cover this read by now."""
+        return await self._changes.of(read)
+
+    async def keep(self, read: Read, entry: Entry) -> None:
+        """Store what upstream gave, for as long as its kind is kept."""
         store = self._stores[read.endpoint.kind]
         if entry.status == 200:
             await store.put(read.key, codec.encoded(entry), tag=read.tag, keep=self._keep[read.endpoint.kind])
         else:  # upstream's 404 replaces what is stored at once
             await store.delete(read.key)
-            self._memory.delete(read.key)
-        return await self._changes.of(read)
 
     def warm(self, read: Read, entry: Entry, mark: Mark, now: float) -> None:
         """Have it at hand in memory for as long as it is fresh."""
@@ -95,4 +97,5 @@ class Copies:
         if entry.status == 200:
             self._memory.put(read.key, Hot(entry, now + left), size=size + _PREPARED, tag=read.tag)
         else:
+            self._memory.delete(read.key)
             self._negatives.put(read.key, Hot(entry, now + left), size=size, tag=read.tag)

@@ -5,7 +5,7 @@ It knows nothing of what is stored, except the validators that it is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from proxy.engine.whole import bounded
@@ -38,11 +38,13 @@ async def asked(
     read: Read,
     conditions: Headers,
     begun: Callable[[], None],
+    turn: Callable[[], Awaitable[None]],
     need: Need,
     clock: Callable[[], float],
 ) -> Judged:
     """Send a read upstream, with `conditions` on what is stored, and judge what comes. `begun` is called when the head
-    is there. Raises what `upstream.send` raises, and what `judged` does; 304 only where there were conditions."""
+    is there, `turn` waits for its turn when all is there. Raises what `upstream.send` raises, and what `judged` does;
+    304 only where there were conditions."""
     accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
     fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
     row = read.endpoint
@@ -50,6 +52,7 @@ async def asked(
     begun()
     try:
         body = await bounded(answer, LARGEST, f"the answer to {read.target}")
+        await turn()
         if answer.head.status == 304 and conditions:
             return Judged(answer.head, b"")
         return judged(read, answer.head, body, clock())

@@ -7,17 +7,22 @@ the next client wants it too. An error is shared with those who wait and not rem
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+
+log = logging.getLogger("proxy")
 
 FIRST_BYTE = 24.0
 """Seconds until a client has the first byte of an answer or of our error: cargo gives up after 30 without any."""
 MOMENT = 0.001
 """Seconds that are not worth a timer."""
+ENDING = 5.0
+"""Seconds that what was answered has, when this proxy stops, to be stored."""
 TURN = 20.0
 """Seconds to wait for another member of the fleet that loads the same; less than FIRST_BYTE, to go on alone then."""
 
@@ -34,25 +39,43 @@ class Meanwhile(Generic[T]):
     longer: Callable[[], float] = lambda: 0.0
 
 
+@dataclass(eq=False, slots=True)
+class _Flight(Generic[T]):
+    """`waiting`: those who want to know what it comes to, until they are `told`."""
+
+    task: asyncio.Task[T]
+    begun: float
+    told: bool = False
+    waiting: set[asyncio.Future[T]] = field(default_factory=set)
+
+
 class Flights(Generic[T]):
     def __init__(self) -> None:
-        self._under_way: dict[str, asyncio.Task[T]] = {}
-        self._begun: dict[str, float] = {}
+        self._under_way: dict[str, _Flight[T]] = {}
 
     def __len__(self) -> int:
         return len(self._under_way)
 
     def under_way(self, key: str) -> asyncio.Task[T] | None:
-        return self._under_way.get(key)
+        flight = self._under_way.get(key)
+        return None if flight is None else flight.task
+
+    def landing(self, key: str) -> asyncio.Task[T] | None:
+        """The load of this key that is under way, if it has told what it comes to: that was news until then."""
+        flight = self._under_way.get(key)
+        return flight.task if flight is not None and flight.told else None
 
     def start(self, key: str, load: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         """The load of this key that is under way, else a new one. Nobody need wait for it."""
-        task = self._under_way.get(key)
-        if task is None:
-            task = self._under_way[key] = asyncio.create_task(load())
-            self._begun[key] = asyncio.get_running_loop().time()
-            task.add_done_callback(lambda done: self._landed(key, done))
-        return task
+        return self._started(key, load).task
+
+    def tell(self, key: str, result: T) -> None:
+        """What the load of this key comes to, while it goes on with what nobody need wait for."""
+        flight = self._under_way[key]
+        flight.told = True
+        for waiting in flight.waiting:
+            if not waiting.done():
+                waiting.set_result(result)
 
     async def join(
         self,
@@ -67,37 +90,67 @@ class Flights(Generic[T]):
         Raises what the load raises, and TimeoutError after `patience` seconds. The end of this wait, cancelled or
         not, is not the end of the load.
         """
-        loop = asyncio.get_running_loop()
         collapsed = key in self._under_way
-        task = self.start(key, load)
-        begun = loop.time()
-        if meanwhile is not None:
-            waited = begun - self._begun.get(key, begun)
-            watched: set[asyncio.Future[Any]] = {task} if meanwhile.doubted is None else {task, meanwhile.doubted}
-            end = math.inf if patience is None else begun + patience
-            after = min(max(0.0, meanwhile.after - waited), end - begun)
-            while not (await asyncio.wait(watched, timeout=after, return_when=asyncio.FIRST_COMPLETED))[0]:
-                after = min(meanwhile.longer(), end - loop.time())
-                if after < MOMENT:
-                    break
-            other = None if task.done() else await meanwhile.instead()
+        flight = self._started(key, load)
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
+        flight.waiting.add(result)
+        end = math.inf if patience is None else loop.time() + patience
+        try:
+            other = None if meanwhile is None else await self._instead(flight, result, meanwhile, end)
             if other is not None:
                 return other, False
-        await asyncio.wait({task}, timeout=None if patience is None else begun + patience - loop.time())
-        if not task.done():
-            raise TimeoutError
-        return task.result(), collapsed
+            async with asyncio.timeout_at(None if patience is None else end):
+                return await result, collapsed
+        finally:
+            flight.waiting.discard(result)
+            if result.done() and not result.cancelled():
+                result.exception()  # seen, also where nobody waits for it any more
 
     async def aclose(self, patience: float = 0.0) -> None:
-        """Wait `patience` seconds for what is under way, then cancel the rest."""
-        tasks = list(self._under_way.values())
+        """Wait `patience` seconds for what is under way, `ENDING` for what is told already, then cancel the rest."""
+        flights = list(self._under_way.values())
+        tasks = [flight.task for flight in flights]
+        if told := [flight.task for flight in flights if flight.told]:
+            await asyncio.wait(told, timeout=ENDING)
         if tasks:
             await asyncio.wait(tasks, timeout=patience)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _started(self, key: str, load: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
+        flight = self._under_way.get(key)
+        if flight is None:
+            task = asyncio.create_task(load())
+            flight = self._under_way[key] = _Flight(task, asyncio.get_running_loop().time())
+            task.add_done_callback(lambda done: self._landed(key, done))
+        return flight
+
+    async def _instead(
+        self, flight: _Flight[T], result: asyncio.Future[T], meanwhile: Meanwhile[T], end: float
+    ) -> T | None:
+        """What there is to be content with, once it is time; None where the load is to be waited for."""
+        now = asyncio.get_running_loop().time
+        watched: set[asyncio.Future[Any]] = {result} if meanwhile.doubted is None else {result, meanwhile.doubted}
+        after = min(max(0.0, meanwhile.after - (now() - flight.begun)), end - now())
+        while not (await asyncio.wait(watched, timeout=after, return_when=asyncio.FIRST_COMPLETED))[0]:
+            after = min(meanwhile.longer(), end - now())
+            if after < MOMENT:
+                break
+        return None if result.done() or flight.task.done() else await meanwhile.instead()
+
     def _landed(self, key: str, task: asyncio.Task[T]) -> None:
-        del self._under_way[key], self._begun[key]
-        if not task.cancelled():
-            task.exception()  # seen: an error that nobody waited for is no news to asyncio
+        flight = self._under_way.pop(key)
+        error = None if task.cancelled() else task.exception()  # seen: if nobody waited for it, it is no news
+        if flight.told and error is not None:
+            log.error("what was answered could not be brought to its end", exc_info=error)
+        for waiting in flight.waiting:
+            if waiting.done():
+                continue
+            if task.cancelled():
+                waiting.cancel()
+            elif error is not None:
+                waiting.set_exception(error)
+            else:
+                waiting.set_result(task.result())

@@ -14,6 +14,7 @@ from proxy.engine.changes import Changes
 from proxy.engine.copies import Copies, Hot
 from proxy.engine.deferred import Deferred
 from proxy.engine.flight import FIRST_BYTE
+from proxy.engine.pace import Pace
 from proxy.engine.renewing import Renewing
 from proxy.engine.whole import LONGEST, whole
 from proxy.errors import Faulty, Late
@@ -92,7 +93,7 @@ async def test_what_is_not_believed_is_said_to_whoever_keeps_the_connection(body
     match = routes.match("GET", PATH, ())
     read, upstream = keys.read(match, endpoints.policy(match.endpoint, ())), FakeUpstream(body)
     with contextlib.nullcontext() if believed else pytest.raises(Faulty):
-        await exchange.asked(upstream, read, (), lambda: None, Need(), lambda: 0.0)
+        await exchange.asked(upstream, read, (), lambda: None, Pace(1).turn, Need(), lambda: 0.0)
     assert upstream.answer.distrusted is not believed
 
 
@@ -136,6 +137,7 @@ async def test_the_store_is_looked_into_again_where_somebody_may_have_stored_it(
     read = keys.read(match, endpoints.policy(match.endpoint, ()))
     assert (await answers.get(read)).verdict is Verdict.MISS
     assert store.read == [read.key] * looks
+    await answers.aclose()
     value = store.values.pop(read.key)
     hot.clear()
 
