@@ -156,6 +156,81 @@ async def test_the_store_is_looked_into_again_where_somebody_may_have_stored_it(
     assert (await answers.get(read)).verdict is Verdict.HIT
 
 
+class HeldStore(DictStore):
+    """What is put into it is there when it `may` be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = asyncio.Event()
+        self.came = asyncio.Event()
+
+    async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
+        self.came.set()
+        await self.may.wait()
+        await super().put(key, value, tag=tag, keep=keep)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("memory", [1 << 20, 0], ids=["memory", "no memory"])
+async def test_an_answer_does_not_wait_for_the_store_and_a_purge_meanwhile_wins(memory: int) -> None:
+    now = [1e9]
+    store, hot, negatives = HeldStore(), Memory[Hot](memory), Memory[Hot](memory)
+    changes, upstream = Changes(DictStore(), keep=1.0, tiers=(hot, negatives)), FakeUpstream(b'{"dependencies":[]}')
+    answers = Answers(
+        copies=Copies(
+            memory=hot, negatives=negatives, stores={Kind.JSON: store}, keep={Kind.JSON: None}, changes=changes
+        ),
+        upstream=upstream,
+        fleet=FakeFleet(alone=True),
+        renewing=Renewing(index=lambda read: answers.get(read), index_policy=Policy(), ceiling=0.0, clock=lambda: 1e9),
+        clock=lambda: now[0],
+        observe=lambda what, happened: None,
+        stale_after=2.0,
+    )
+    match = routes.match("GET", PATH, ())
+    read = keys.read(match, endpoints.policy(match.endpoint, ()))
+    assert (await answers.get(read)).verdict is Verdict.MISS
+    await store.came.wait()
+    assert store.values == {}
+    second = asyncio.create_task(answers.get(read))
+    await asyncio.sleep(0.01)
+    assert second.done() is (memory > 0), "without memory it waits for the store, and does not ask upstream"
+    now[0] += 1
+    changes.hear(Invalidation(Selection(crate="leaf"), soft=False, at=now[0]))
+    now[0] += 1
+    third = asyncio.create_task(answers.get(read))
+    await asyncio.sleep(0.01)
+    store.may.set()
+    assert (await third).entry.requested_at == now[0], "what was told before the purge is no answer after it"
+    assert (await second).verdict is (Verdict.HIT if memory else Verdict.MISS)
+    await answers.aclose()
+    assert upstream.asked == 2 and set(store.values) == {read.key}
+
+
+@pytest.mark.anyio
+async def test_what_was_answered_is_stored_before_it_closes() -> None:
+    store = HeldStore()
+    memory = Memory[Hot](1 << 20)
+    changes = Changes(DictStore(), keep=1.0, tiers=())
+    answers = Answers(
+        copies=Copies(
+            memory=memory, negatives=memory, stores={Kind.JSON: store}, keep={Kind.JSON: None}, changes=changes
+        ),
+        upstream=FakeUpstream(b'{"dependencies":[]}'),
+        fleet=FakeFleet(),
+        renewing=Renewing(index=lambda read: answers.get(read), index_policy=Policy(), ceiling=0.0, clock=lambda: 1e9),
+        clock=lambda: 1e9,
+        observe=lambda what, happened: None,
+        stale_after=2.0,
+    )
+    match = routes.match("GET", PATH, ())
+    read = keys.read(match, endpoints.policy(match.endpoint, ()))
+    await answers.get(read)
+    asyncio.get_running_loop().call_later(0.05, store.may.set)
+    await answers.aclose()
+    assert set(store.values) == {read.key}
+
+
 class Dribbling(FakeAnswer):
     """Its head comes at once, its body never ends, nor does it stall."""
 

@@ -140,6 +140,55 @@ async def test_a_load_can_be_started_without_waiting_for_it_and_joined() -> None
     assert await flights.join("key", Load()) == ("result", True)
 
 
+class Telling:
+    """A load that tells what it comes to, and ends when it may."""
+
+    def __init__(self, flights: Flights[str], fault: Exception | None = None) -> None:
+        self._flights = flights
+        self._fault = fault
+        self.may = asyncio.Event()
+
+    async def __call__(self) -> str:
+        await asyncio.sleep(0)
+        self._flights.tell("key", "told")
+        await self.may.wait()
+        if self._fault is not None:
+            raise self._fault
+        return "told"
+
+
+async def test_what_is_told_is_known_before_the_load_has_ended() -> None:
+    flights = Flights[str]()
+    load = Telling(flights)
+    first, second = (asyncio.create_task(flights.join("key", load, patience=5.0)) for _ in range(2))
+    assert (await first, await second) == (("told", False), ("told", True))
+    landing = flights.landing("key")
+    assert landing is not None and landing is flights.under_way("key") and not landing.done()
+    load.may.set()
+    assert await landing == "told"
+    await turns()
+    assert flights.landing("key") is None and len(flights) == 0
+
+
+async def test_closing_lets_what_was_told_come_to_its_end() -> None:
+    flights = Flights[str]()
+    load = Telling(flights)
+    await flights.join("key", load)
+    landing = flights.landing("key")
+    asyncio.get_running_loop().call_later(0.05, load.may.set)
+    await flights.aclose()
+    assert landing is not None and landing.result() == "told"
+
+
+async def test_a_load_that_fails_after_it_has_told_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    flights = Flights[str]()
+    load = Telling(flights, ValueError("a bug"))
+    assert await flights.join("key", load) == ("told", False)
+    load.may.set()
+    await turns()
+    assert "could not be brought to its end" in caplog.text and "a bug" in caplog.text
+
+
 async def test_an_error_that_nobody_waits_for_is_not_reported() -> None:
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
