@@ -25,6 +25,8 @@ lasts up to 26 s, and a breaker or a hold goes on for some."""
 IDLE = 4.0
 """Seconds after which an idle connection may end any moment, with somebody's request on its way: reads are asked again,
 changes may not be."""
+SETTLES = 1.0
+"""Seconds within which what was answered is stored, unless its process dies or stands still: it is answered first."""
 NEWS = 4.0
 """Seconds in which a version need not be known: the index file is fresh for one, and then asked for."""
 UPSTREAMS = {"tarball": ("static", "index"), "html": ("static",), "index": ("index",), "json": ("api",), "absent": ()}
@@ -124,7 +126,8 @@ class Oracle:
         if got.status in (403, 404) or got.status == 500:
             return "what exists was refused so"
         held = self.kept.get(asked.path)
-        if held is not None and held < got.asked and not self._disturbed(thing, held, got.ended):
+        unsettled = held is not None and self.windows.touching("processes", held, held + SETTLES)
+        if held is not None and held < got.asked and not unsettled and not self._disturbed(thing, held, got.ended):
             return f"there was a copy, kept {got.asked - held:.1f} s before"
         causes = self._troubled(thing, got) + self.windows.touching("errors", got.asked - CAUSED, got.ended)
         allowed = frozenset[int]().union(*(window.statuses for window in causes))
