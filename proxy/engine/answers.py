@@ -6,6 +6,7 @@ It refuses to know where entries are kept, how upstream is reached, and how an a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import assert_never
@@ -97,9 +98,6 @@ class Answers:
             case Decision.FRESH | Decision.STALE_WHILE_REVALIDATE | Decision.REVALIDATE | Decision.ABSENT:
                 if read.only_if_cached:
                     raise Refused(UNAVAILABLE, status=504)
-                if (landing := self._flights.landing(read.key)) is not None:  # what it has told may not be so any more
-                    await asyncio.wait({landing})
-                    return await self.get(read, patient=patient)
                 return await self._join(read, None if patient else entry, absent=entry is None)
         assert_never(decision)
 
@@ -126,6 +124,7 @@ class Answers:
     async def _join(self, read: Read, copy: Entry | None, *, absent: bool) -> Outcome:
         copied = copy is not None and copy.status == 200
         need = self._needed(read.key, Urgency.CONTENT if copied else Urgency.CLIENT)
+        absent = absent and not self._flights.landing(read.key)
         stale = None
         if copy is not None:
             stale = Meanwhile(
@@ -171,26 +170,20 @@ class Answers:
     async def _load(self, read: Read, *, anew: bool = False, absent: bool = False) -> Outcome:
         """The flight, in turn with the other members of the fleet. What one has stored the others find; where it
         failed or must not be stored, each has one attempt. `anew`: see `refresh`. `absent`: the store had nothing."""
-        try:
-            if self._offline:
-                return await self._told(read, await self._look_and_ask(read, anew, absent=False))
-            async with self._fleet.lease(read.key, TURN) as lease:
-                outcome = await self._look_and_ask(read, anew, absent=absent and lease.alone)
-                await self._told(read, outcome)
-                if outcome.stored or outcome.verdict is Verdict.HIT:
-                    lease.done()
-                return outcome
-        finally:
-            self._begun.discard(read.key)
-            self._needs.pop(read.key, None)
-
-    async def _told(self, read: Read, outcome: Outcome) -> Outcome:
-        """Nobody waits for a store. It is given together what comes at about the same time."""
-        self._flights.tell(read.key, outcome)
-        if outcome.stored:
-            await self._storing.wait()
-            await self._copies.keep(read, outcome.entry)
-        return outcome
+        turn = contextlib.nullcontext() if self._offline else self._fleet.lease(read.key, TURN)
+        async with turn as lease:
+            try:
+                outcome = await self._look_and_ask(read, anew, absent=absent and lease is not None and lease.alone)
+            finally:
+                self._begun.discard(read.key)
+                self._needs.pop(read.key, None)
+            self._flights.tell(read.key, outcome)  # nobody waits for the store
+            if outcome.stored:
+                await self._storing.wait()
+                await self._copies.keep(read, outcome.entry)
+            if lease is not None and (outcome.stored or outcome.verdict is Verdict.HIT):
+                lease.done()
+            return outcome
 
     async def _look_and_ask(self, read: Read, anew: bool, *, absent: bool) -> Outcome:
         """Look again, ask upstream, store. What fails becomes a stale answer where one may be served. `absent` as

@@ -41,38 +41,39 @@ class Meanwhile(Generic[T]):
 
 @dataclass(eq=False, slots=True)
 class _Flight(Generic[T]):
-    """`waiting`: those who want to know what it comes to, until they are `told`."""
+    """`waiting`: those who want to know what it comes to."""
 
     task: asyncio.Task[T]
     begun: float
-    told: bool = False
     waiting: set[asyncio.Future[T]] = field(default_factory=set)
 
 
 class Flights(Generic[T]):
     def __init__(self) -> None:
         self._under_way: dict[str, _Flight[T]] = {}
+        self._landing: dict[str, asyncio.Task[T]] = {}  # those that have told what they come to
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return len(self._under_way) + len(self._landing)
 
     def under_way(self, key: str) -> asyncio.Task[T] | None:
         flight = self._under_way.get(key)
         return None if flight is None else flight.task
 
-    def landing(self, key: str) -> asyncio.Task[T] | None:
-        """The load of this key that is under way, if it has told what it comes to: that was news until then."""
-        flight = self._under_way.get(key)
-        return flight.task if flight is not None and flight.told else None
+    def landing(self, key: str) -> bool:
+        """Whether a load of this key has told what it comes to, and goes on with what nobody need wait for. It is not
+        under way any more; the next one begins at its end."""
+        return key in self._landing
 
     def start(self, key: str, load: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         """The load of this key that is under way, else a new one. Nobody need wait for it."""
         return self._started(key, load).task
 
     def tell(self, key: str, result: T) -> None:
-        """What the load of this key comes to, while it goes on with what nobody need wait for."""
-        flight = self._under_way[key]
-        flight.told = True
+        """What the load of this key comes to, by that load itself, which goes on with what nobody need wait for. It is
+        news to those who have come till then: later it may not be so any more."""
+        flight = self._under_way.pop(key)
+        self._landing[key] = flight.task
         for waiting in flight.waiting:
             if not waiting.done():
                 waiting.set_result(result)
@@ -109,10 +110,9 @@ class Flights(Generic[T]):
 
     async def aclose(self, patience: float = 0.0) -> None:
         """Wait `patience` seconds for what is under way, `ENDING` for what is told already, then cancel the rest."""
-        flights = list(self._under_way.values())
-        tasks = [flight.task for flight in flights]
-        if told := [flight.task for flight in flights if flight.told]:
-            await asyncio.wait(told, timeout=ENDING)
+        if self._landing:
+            await asyncio.wait(self._landing.values(), timeout=ENDING)
+        tasks = [*self._landing.values(), *(flight.task for flight in self._under_way.values())]
         if tasks:
             await asyncio.wait(tasks, timeout=patience)
         for task in tasks:
@@ -122,10 +122,15 @@ class Flights(Generic[T]):
     def _started(self, key: str, load: Callable[[], Coroutine[Any, Any, T]]) -> _Flight[T]:
         flight = self._under_way.get(key)
         if flight is None:
-            task = asyncio.create_task(load())
-            flight = self._under_way[key] = _Flight(task, asyncio.get_running_loop().time())
-            task.add_done_callback(lambda done: self._landed(key, done))
+            before = self._landing.get(key)
+            task = asyncio.create_task(load() if before is None else self._next(before, load))
+            flight = made = self._under_way[key] = _Flight(task, asyncio.get_running_loop().time())
+            task.add_done_callback(lambda done: self._landed(key, made))
         return flight
+
+    async def _next(self, before: asyncio.Task[T], load: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        await asyncio.wait({before})
+        return await load()
 
     async def _instead(
         self, flight: _Flight[T], result: asyncio.Future[T], meanwhile: Meanwhile[T], end: float
@@ -140,11 +145,15 @@ class Flights(Generic[T]):
                 break
         return None if result.done() or flight.task.done() else await meanwhile.instead()
 
-    def _landed(self, key: str, task: asyncio.Task[T]) -> None:
-        flight = self._under_way.pop(key)
+    def _landed(self, key: str, flight: _Flight[T]) -> None:
+        task = flight.task
         error = None if task.cancelled() else task.exception()  # seen: if nobody waited for it, it is no news
-        if flight.told and error is not None:
-            log.error("what was answered could not be brought to its end", exc_info=error)
+        if self._landing.get(key) is task:
+            del self._landing[key]
+            if error is not None:
+                log.error("what was answered could not be brought to its end", exc_info=error)
+            return
+        del self._under_way[key]
         for waiting in flight.waiting:
             if waiting.done():
                 continue

@@ -162,22 +162,28 @@ async def test_what_is_told_is_known_before_the_load_has_ended() -> None:
     load = Telling(flights)
     first, second = (asyncio.create_task(flights.join("key", load, patience=5.0)) for _ in range(2))
     assert (await first, await second) == (("told", False), ("told", True))
-    landing = flights.landing("key")
-    assert landing is not None and landing is flights.under_way("key") and not landing.done()
-    load.may.set()
-    assert await landing == "told"
+    assert flights.landing("key") and flights.under_way("key") is None
+    following = Load()
+    next_one = asyncio.create_task(flights.join("key", following))
     await turns()
-    assert flights.landing("key") is None and len(flights) == 0
+    assert following.starts == 0, "what comes later waits for the end of what it follows"
+    load.may.set()
+    await turns()
+    assert following.starts == 1 and not flights.landing("key") and flights.under_way("key") is not None
+    following.succeed("anew")
+    assert await next_one == ("anew", False)
+    await turns()
+    assert len(flights) == 0
 
 
 async def test_closing_lets_what_was_told_come_to_its_end() -> None:
     flights = Flights[str]()
     load = Telling(flights)
+    landing = flights.start("key", load)
     await flights.join("key", load)
-    landing = flights.landing("key")
     asyncio.get_running_loop().call_later(0.05, load.may.set)
     await flights.aclose()
-    assert landing is not None and landing.result() == "told"
+    assert landing.result() == "told"
 
 
 async def test_a_load_that_fails_after_it_has_told_is_logged(caplog: pytest.LogCaptureFixture) -> None:
