@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,7 @@ class Proxied:
     `long_url`: another door to it, at which every request goes to the application. `short`: how many requests were
     answered without it so far; `lookup`: what answers these, if anything does. `both_ways`: each of those is asked
     again at the other door, and has to be answered the same there. `under_way`: how many requests the application has
-    not answered yet.
+    not answered yet. `unstored`: how many answers it has given, and not stored yet: `ask` waits for these.
     """
 
     url: str
@@ -64,6 +65,7 @@ class Proxied:
     lookup: Callable[[], Any] = lambda: None
     both_ways: bool = True
     under_way: Callable[[], int] = lambda: 0
+    unstored: Callable[[], int] = lambda: 0
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """GET; header names are written with `_` for `-`."""
@@ -77,6 +79,8 @@ class Proxied:
             fields.setdefault("host", answer.request.headers["host"])
             long = self.client.request(method, f"{self.long_url}{path}", headers=fields)
             assert _told(answer) == _told(long), "the short way and the long way answer differently"
+        while self.unstored():
+            time.sleep(0.001)
         return answer
 
 
@@ -101,7 +105,8 @@ def proxied(
     }
     loaded = settings.load(overrides, None, {}, endpoints=TIMED)
     groups = sockets.tcp("127.0.0.1", 0) + sockets.tcp("127.0.0.1", 0)
-    config = serving.configured(App(loaded.settings, directory, clock), drain_timeout=5)
+    app = App(loaded.settings, directory, clock)
+    config = serving.configured(app, drain_timeout=5)
     server = Server(config, groups[1][0])
     thread = threading.Thread(target=server.run, args=(groups[0],), name="proxy")
     thread.start()
@@ -110,7 +115,16 @@ def proxied(
         with httpx.Client(timeout=20, trust_env=False) as client:
             url, long_url = (sockets.url(group[0]) for group in groups)
             yield Proxied(
-                url, directory, client, clock, long_url, server.short, server.lookup, both_ways, server.under_way
+                url,
+                directory,
+                client,
+                clock,
+                long_url,
+                server.short,
+                server.lookup,
+                both_ways,
+                server.under_way,
+                lambda: 0 if app._proxy is None else app._proxy.answers.unstored,
             )
     finally:
         server.should_exit = True

@@ -118,7 +118,13 @@ class Answers:
         """Requests to the API that the index has made needless, in this process."""
         return self._renewing.avoided
 
+    @property
+    def unstored(self) -> int:
+        """What this process has answered, and not stored yet."""
+        return self._flights.landings
+
     async def aclose(self) -> None:
+        """What was answered is stored first."""
         await self._flights.aclose()
 
     async def _join(self, read: Read, copy: Entry | None, *, absent: bool) -> Outcome:

@@ -60,6 +60,11 @@ class Flights(Generic[T]):
         flight = self._under_way.get(key)
         return None if flight is None else flight.task
 
+    @property
+    def landings(self) -> int:
+        """How many loads have told what they come to, and are not at their end."""
+        return len(self._landing)
+
     def landing(self, key: str) -> bool:
         """Whether a load of this key has told what it comes to, and goes on with what nobody need wait for. It is not
         under way any more; the next one begins at its end."""
