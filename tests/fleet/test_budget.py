@@ -153,7 +153,7 @@ def test_what_a_killed_hub_has_let_go_is_not_let_go_again(tmp_path: Path, spawn:
     first.process.wait()
     second.book(4)
     told, spacing = second.until("booked")["waits"], Limits().spacing
-    took = time.monotonic() - begun
+    took = time.monotonic() - begun + 0.002  # the loop's clock counts milliseconds
     assert told[:2] == [0, 0]
     for ahead, wait in enumerate(told[2:], 1):
         assert ahead * spacing - took <= wait <= ahead * spacing
