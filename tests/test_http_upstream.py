@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from proxy.errors import Busy, Dropped, Error, Faulty, Late
 from proxy.model import Host
 from proxy.upstream.base import Answer, Ask
 from proxy.upstream.http import CONNECTIONS, STRAIGHT, HttpUpstream
+from tests.other_end import certified
 from tests.upstream import Upstream, faults
 
 pytestmark = pytest.mark.anyio
@@ -251,17 +251,6 @@ async def test_interim_answers_are_heard_by_the_one_who_listens(
         assert not told
 
 
-async def certified(directory: Path) -> tuple[str, ssl.SSLContext]:
-    """The certificate of a server called localhost, and what it serves with."""
-    cert, key = str(directory / "cert"), str(directory / "key")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert]
-    await anyio.run_process([*command.split(), *names])
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
-    return cert, context
-
-
 @contextlib.asynccontextmanager
 async def over(server: asyncio.Server, cert: str, patience: float = 5.0) -> AsyncIterator[HttpUpstream]:
     """The adapter before a server with this certificate."""
@@ -279,7 +268,7 @@ async def over(server: asyncio.Server, cert: str, patience: float = 5.0) -> Asyn
 @contextlib.asynccontextmanager
 async def over_tls(directory: Path, *answers: bytes) -> AsyncIterator[tuple[HttpUpstream, list[int]]]:
     """The adapter before a host with a certificate, which gives these answers, and how many each connection took."""
-    cert, context = await certified(directory)
+    context, cert = certified(directory)
     left, taken = list(answers), list[int]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -330,7 +319,7 @@ class Stalling(asyncio.Protocol):
 async def test_who_waits_on_a_connection_on_which_others_are_answered_does_not_wait_for_ever(
     stalls: str, tmp_path: Path
 ) -> None:
-    cert, context = await certified(tmp_path)
+    context, cert = certified(tmp_path)
     context.set_alpn_protocols(["h2"])
     server = await asyncio.get_running_loop().create_server(Stalling, "127.0.0.1", 0, ssl=context)
     async with over(server, cert, patience=0.5) as upstream:
@@ -346,6 +335,53 @@ async def test_who_waits_on_a_connection_on_which_others_are_answered_does_not_w
                 await asyncio.sleep(0.05)
         with pytest.raises(Late):
             await waiting
+
+
+class Strange(asyncio.Protocol):
+    """HTTP/2 that answers with these fields."""
+
+    def __init__(self, fields: list[tuple[str, str]]) -> None:
+        self._fields = fields
+        free = h2.config.H2Configuration(
+            client_side=False, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self._state = h2.connection.H2Connection(free)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._state.initiate_connection()
+        transport.write(self._state.data_to_send())
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._state.receive_data(data):
+            if isinstance(event, h2.events.RequestReceived):
+                self._state.send_headers(event.stream_id, self._fields)
+                self._state.send_data(event.stream_id, b"ok", end_stream=True)
+        self._transport.write(self._state.data_to_send())
+
+
+@pytest.mark.parametrize(
+    ("fields", "sound"),
+    [
+        ([(":status", "200"), ("X-A", "b")], True),
+        ([(":status", "200"), ("x-a", "b\r\nset-cookie: a")], False),
+        ([(":status", "200"), ("x-a", "\0")], False),
+        ([(":status", "200"), ("content-length", "2"), ("transfer-encoding", "chunked")], False),
+        ([(":status", "600")], False),
+    ],
+)
+async def test_over_http2_too_a_head_is_one_of_http(fields: list[tuple[str, str]], sound: bool, tmp_path: Path) -> None:
+    context, cert = certified(tmp_path)
+    context.set_alpn_protocols(["h2"])
+    server = await asyncio.get_running_loop().create_server(lambda: Strange(fields), "127.0.0.1", 0, ssl=context)
+    async with over(server, cert) as upstream:
+        for _ in range(2):
+            if sound:
+                answer = await upstream.send(Ask(Host.INDEX, "GET", "/"))
+                assert (answer.head.headers, answer.head.framed, await read(answer)) == (((b"x-a", b"b"),), True, b"ok")
+            else:
+                with pytest.raises(Faulty, match="not HTTP"):
+                    await upstream.send(Ask(Host.INDEX, "GET", "/"))
 
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -368,3 +404,62 @@ async def test_nobody_is_answered_over_the_connection_of_an_answer_that_was_not_
                 answer.distrust()
             await answer.aclose()
     assert taken == [2, 2]
+
+
+async def whole(*given: bytes) -> AsyncIterator[bytes]:
+    for piece in given:
+        yield piece
+
+
+@pytest.mark.parametrize(
+    ("ask", "framing"),
+    [
+        (Ask(Host.API, "GET", "/api/v1/me"), {}),
+        (Ask(Host.API, "DELETE", "/api/v1/crates/leaf/follow"), {}),
+        (Ask(Host.API, "PUT", "/api/v1/crates/leaf/follow"), {"content-length": "0"}),
+        (Ask(Host.API, "PUT", "/api/v1/a", ((b"content-length", b"0"),)), {"content-length": "0"}),
+        (Ask(Host.API, "PUT", "/api/v1/a", body=whole(b"a", b"bc")), {"transfer-encoding": "chunked"}),
+        (Ask(Host.API, "PUT", "/api/v1/a", ((b"content-length", b"3"),), whole(b"abc")), {"content-length": "3"}),
+        (Ask(Host.API, "DELETE", "/api/v1/a", ((b"content-length", b"3"),), whole(b"abc")), {"content-length": "3"}),
+    ],
+)
+async def test_a_request_says_once_how_long_its_body_is(ask: Ask, framing: dict[str, str], crates: Upstream) -> None:
+    async with adapter(crates) as upstream:
+        await read(await upstream.send(replace(ask, straight=True)))
+    (asked,) = crates.asked()
+    names = [name.lower() for name, _ in asked.headers]
+    assert {name: asked.header(name) for name in names if name in ("content-length", "transfer-encoding")} == framing
+    assert len(names) == len(set(names)) and asked.body_length == (3 if ask.body else 0)
+
+
+async def test_a_refusal_before_the_body_is_read_reaches_the_one_who_sends_it(tmp_path: Path) -> None:
+    refusal = b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 2\r\n\r\nno"
+    sent = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(refusal)
+        await writer.drain()
+        gone.set()
+        await over_now.wait()
+        writer.close()
+
+    async def upload() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(100):
+            yield b"x" * 2**20
+            sent += 1
+            if sent == 1:
+                await gone.wait()
+
+    gone, over_now = asyncio.Event(), asyncio.Event()
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    upstream = HttpUpstream(dict.fromkeys(Host, origin), user_agent="x/0", connect_timeout=2, patience=20)
+    ask = Ask(Host.API, "PUT", "/api/v1/crates/new", ((b"content-length", b"104857600"),), upload(), straight=True)
+    answer = await upstream.send(ask)
+    assert (answer.head.status, await read(answer)) == (413, b"no")
+    assert sent < 100
+    over_now.set()
+    await upstream.aclose()
+    server.close()

@@ -77,7 +77,7 @@ KNOWN_IN = {
     "backports": ("proxy.stores.zstandard",),
     "compression": ("proxy.stores.zstandard",),
     "diskcache": ("proxy.stores",),
-    "httptools": ("proxy.server",),
+    "httptools": ("proxy.server", "proxy.upstream.reading"),
     "httpcore": ("proxy.upstream",),
     "opentelemetry": ("proxy.tracing.otel",),
     "jinja2": ("proxy.web.dashboard",),

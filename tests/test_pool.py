@@ -8,15 +8,17 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import anyio
 import h2.config
 import h2.connection
 import h2.events
+import httpcore
 import httpx
 import pytest
 
-from proxy.upstream import connection
-from proxy.upstream.pool import REUSED, TARGET, Pool
+from proxy.upstream.connecting import Tls, Way
+from proxy.upstream.exchange import Sending
+from proxy.upstream.pool import Pool
+from tests.other_end import certified
 from tests.waiting import happened
 
 pytestmark = pytest.mark.anyio
@@ -85,18 +87,6 @@ class Multiplexed(asyncio.Protocol):
         self._transport.write(self._state.data_to_send())
 
 
-@contextlib.asynccontextmanager
-async def certified(directory: Path) -> AsyncIterator[tuple[ssl.SSLContext, ssl.SSLContext]]:
-    """Contexts of a server called localhost and of a client that believes it."""
-    cert, key = str(directory / "cert"), str(directory / "key")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert]
-    await anyio.run_process([*command.split(), *names])
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(cert, key)
-    yield server, ssl.create_default_context(cafile=cert)
-
-
 async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):
         while data := await reader.read(65536):
@@ -124,24 +114,23 @@ async def tunnelling() -> AsyncIterator[tuple[str, list[bytes]]]:
     await asyncio.wait(passing, timeout=20)
 
 
+def pooled(origin: str, ca_file: str = "", proxy: str | None = None, idle: float = 60) -> Pool:
+    through = None if proxy is None else httpx.Proxy(proxy)
+    way = Way(httpx.URL(origin), Tls.believing(ca_file), offering=True, within=5, proxy=through)
+    return Pool(way, kept=KEPT, idle=idle)
+
+
 @contextlib.asynccontextmanager
 async def listening(
     made: Callable[[], asyncio.Protocol],
-    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    tls: tuple[ssl.SSLContext, str] | None = None,
     proxy: str | None = None,
+    idle: float = 60,
 ) -> AsyncIterator[Pool]:
     """A pool before a server of such connections."""
     server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0, ssl=tls and tls[0])
     port = server.sockets[0].getsockname()[1]
-    limits = httpx.Limits(keepalive_expiry=60)
-    transport = httpx.AsyncHTTPTransport(
-        verify=tls[1] if tls else True, http2=tls is not None, limits=limits, proxy=proxy
-    )
-    pool = Pool(
-        connection.wired(transport, overheard=False),
-        httpx.URL(f"{'https' if tls else 'http'}://localhost:{port}"),
-        kept=KEPT,
-    )
+    pool = pooled(f"{'https' if tls else 'http'}://localhost:{port}", tls[1] if tls else "", proxy, idle)
     try:
         yield pool
     finally:
@@ -151,13 +140,13 @@ async def listening(
 
 async def said(pool: Pool) -> tuple[bytes, bool]:
     """What the host says, and whether over a connection that had served."""
-    timeout = {"connect": 5.0, "read": 5.0, "write": 5.0}
-    request = httpx.Request("GET", "http://localhost", extensions={"timeout": timeout, TARGET: b"/"})
-    response = await pool.handle_async_request(request)
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    body = b"".join([piece async for piece in response.stream])
-    await response.aclose()
-    return body, bool(request.extensions[REUSED])
+    sending = Sending(b"GET", b"/", pool.way.fields, 5)
+    reply = await pool.send(sending)
+    body = b""
+    while piece := await reply.piece():
+        body += piece
+    await reply.aclose()
+    return body, sending.reused
 
 
 async def crowd(pool: Pool, may: asyncio.Event, many: int, arrived: Callable[[], Awaitable[None]]) -> list[bool]:
@@ -169,6 +158,11 @@ async def crowd(pool: Pool, may: asyncio.Event, many: int, arrived: Callable[[],
         may.set()
     assert {body for body, _ in map(asyncio.Task.result, tasks)} == {b"ok"}
     return [reused for _, reused in map(asyncio.Task.result, tasks)]
+
+
+async def passed(seconds: float) -> None:
+    end = asyncio.get_running_loop().time() + seconds
+    await happened(lambda: asyncio.get_running_loop().time() > end)
 
 
 def reached(taken: list[int], total: int) -> Callable[[], Awaitable[None]]:
@@ -192,6 +186,43 @@ async def test_one_after_the_other_shares_one() -> None:
     assert taken == [4]
 
 
+@pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
+async def test_one_that_has_been_idle_for_longer_than_told_is_not_taken(protocol: str, tmp_path: Path) -> None:
+    taken, may = list[int](), asyncio.Event()
+    may.set()
+    server, client = certified(tmp_path)
+    server.set_alpn_protocols([protocol])
+
+    def made() -> asyncio.Protocol:
+        return Multiplexed(taken, may, 100) if protocol == "h2" else Plain(taken, may)
+
+    async with listening(made, (server, client), idle=0.05) as pool:
+        for number in range(1, 3):
+            await said(pool)
+            assert taken == [1] * number
+            await passed(0.1)
+        assert len(pool._open) == 1
+
+
+async def test_who_gives_one_back_closes_the_one_that_has_been_idle_for_too_long() -> None:
+    taken, may = list[int](), asyncio.Event()
+    async with listening(lambda: Plain(taken, may)) as pool:
+        await crowd(pool, may, KEPT, reached(taken, KEPT))
+        pool._idle[0].rested -= 100
+        assert await said(pool) == (b"ok", True)
+        assert len(pool._open) == len(pool._idle) == KEPT - 1
+
+
+async def test_a_pool_that_is_closed_keeps_nothing_open() -> None:
+    taken, may = list[int](), asyncio.Event()
+    may.set()
+    async with listening(lambda: Plain(taken, may)) as pool:
+        reply = await pool.send(Sending(b"GET", b"/", pool.way.fields, 5))
+        await pool.aclose()
+        await reply.aclose()
+        assert not pool._open and not pool._idle
+
+
 async def test_who_is_cancelled_takes_his_connection_along_and_no_other() -> None:
     taken, may = list[int](), asyncio.Event()
     async with listening(lambda: Plain(taken, may)) as pool:
@@ -208,28 +239,28 @@ async def test_who_is_cancelled_takes_his_connection_along_and_no_other() -> Non
 
 async def test_over_http2_all_share_one_from_the_first_on(tmp_path: Path) -> None:
     taken, may = list[int](), asyncio.Event()
-    async with certified(tmp_path) as (server, client):
-        server.set_alpn_protocols(["h2"])
-        async with listening(lambda: Multiplexed(taken, may, 100), (server, client)) as pool:
-            may.set()
-            await said(pool)
-            assert all(await crowd(pool, may, 8, reached(taken, 9)))
-            leaving, staying = asyncio.ensure_future(said(pool)), asyncio.ensure_future(said(pool))
-            may.clear()
-            await reached(taken, 11)()
-            leaving.cancel()
-            may.set()
-            assert await staying == (b"ok", True)
+    server, client = certified(tmp_path)
+    server.set_alpn_protocols(["h2"])
+    async with listening(lambda: Multiplexed(taken, may, 100), (server, client)) as pool:
+        may.set()
+        await said(pool)
+        assert all(await crowd(pool, may, 8, reached(taken, 9)))
+        leaving, staying = asyncio.ensure_future(said(pool)), asyncio.ensure_future(said(pool))
+        may.clear()
+        await reached(taken, 11)()
+        leaving.cancel()
+        may.set()
+        assert await staying == (b"ok", True)
     assert taken == [11]
 
 
 async def test_a_crowd_waits_for_the_first_connection_over_http2(tmp_path: Path) -> None:
     taken, may = list[int](), asyncio.Event()
     may.set()
-    async with certified(tmp_path) as (server, client):
-        server.set_alpn_protocols(["h2"])
-        async with listening(lambda: Multiplexed(taken, may, 100), (server, client)) as pool:
-            found = await asyncio.gather(*(said(pool) for _ in range(8)))
+    server, client = certified(tmp_path)
+    server.set_alpn_protocols(["h2"])
+    async with listening(lambda: Multiplexed(taken, may, 100), (server, client)) as pool:
+        found = await asyncio.gather(*(said(pool) for _ in range(8)))
     assert {body for body, _ in found} == {b"ok"}
     assert taken == [8]
 
@@ -237,24 +268,24 @@ async def test_a_crowd_waits_for_the_first_connection_over_http2(tmp_path: Path)
 async def test_after_a_farewell_there_is_another_connection(tmp_path: Path) -> None:
     taken, may = list[int](), asyncio.Event()
     may.set()
-    async with certified(tmp_path) as (server, client):
-        server.set_alpn_protocols(["h2"])
-        async with listening(lambda: Multiplexed(taken, may, 2), (server, client)) as pool:
-            bodies = list[bytes]()
-            while len(bodies) < 5:
-                with contextlib.suppress(httpx.RemoteProtocolError):  # it came while the request was on its way
-                    bodies.append((await said(pool))[0])
+    server, client = certified(tmp_path)
+    server.set_alpn_protocols(["h2"])
+    async with listening(lambda: Multiplexed(taken, may, 2), (server, client)) as pool:
+        bodies = list[bytes]()
+        while len(bodies) < 5:
+            with contextlib.suppress(httpcore.RemoteProtocolError):  # it came while the request was on its way
+                bodies.append((await said(pool))[0])
     assert bodies == [b"ok"] * 5
     assert len(taken) == 3
 
 
 async def test_where_http2_is_offered_and_not_taken_each_gets_one(tmp_path: Path) -> None:
     taken, may = list[int](), asyncio.Event()
-    async with certified(tmp_path) as (server, client):
-        server.set_alpn_protocols(["http/1.1"])
-        async with listening(lambda: Plain(taken, may), (server, client)) as pool:
-            assert not any(await crowd(pool, may, 3, reached(taken, 3)))
-            assert all(await crowd(pool, may, 3, reached(taken, 6)))
+    server, client = certified(tmp_path)
+    server.set_alpn_protocols(["http/1.1"])
+    async with listening(lambda: Plain(taken, may), (server, client)) as pool:
+        assert not any(await crowd(pool, may, 3, reached(taken, 3)))
+        assert all(await crowd(pool, may, 3, reached(taken, 6)))
     assert taken == [2, 2, 2]
 
 
@@ -262,9 +293,9 @@ async def test_a_host_that_cannot_be_reached_leaves_nothing_behind() -> None:
     taken, may = list[int](), asyncio.Event()
     may.set()
     async with listening(lambda: Plain(taken, may)) as pool:
-        nowhere = Pool(httpx.AsyncHTTPTransport(), httpx.URL("http://127.0.0.1:1"), kept=KEPT)
+        nowhere = pooled("http://127.0.0.1:1")
         for _ in range(3):
-            with pytest.raises(httpx.ConnectError):
+            with pytest.raises(httpcore.ConnectError):
                 await said(nowhere)
         assert not nowhere._open
         await nowhere.aclose()
@@ -275,7 +306,8 @@ async def test_a_host_that_cannot_be_reached_leaves_nothing_behind() -> None:
 async def test_all_of_this_holds_behind_a_proxy(protocol: str, tmp_path: Path) -> None:
     taken, may = list[int](), asyncio.Event()
     may.set()
-    async with certified(tmp_path) as (server, client), tunnelling() as (proxy, asked):
+    server, client = certified(tmp_path)
+    async with tunnelling() as (proxy, asked):
         server.set_alpn_protocols([protocol])
 
         def made() -> asyncio.Protocol:

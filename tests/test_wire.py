@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import httpcore
 import pytest
 
-from proxy.upstream.wire import Backend, Wire
+from proxy.upstream.wire import Wire, dialled
+from tests.other_end import Other, connected
 from tests.waiting import happened
 
 pytestmark = pytest.mark.anyio
@@ -22,48 +22,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
     return "asyncio", {"use_uvloop": request.param}
 
 
-class Other(asyncio.Protocol):
-    """The other end."""
-
-    transport: asyncio.Transport
-
-    def __init__(self) -> None:
-        self.heard = bytearray()
-        self.lost = asyncio.Event()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.heard += data
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost.set()
-
-
-@contextlib.asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Wire, Other]]:
-    accepted: asyncio.Queue[Other] = asyncio.Queue()
-
-    def accept() -> Other:
-        other = Other()
-        accepted.put_nowait(other)
-        return other
-
-    server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
-    wire = await Backend().connect_tcp("127.0.0.1", server.sockets[0].getsockname()[1], timeout=5)
-    assert isinstance(wire, Wire)
-    other = await accepted.get()
-    try:
-        yield wire, other
-    finally:
-        await wire.aclose()
-        other.transport.abort()
-        server.close()
-
-
 async def until_readable(wire: Wire) -> None:
-    await happened(lambda: wire.get_extra_info("is_readable"))
+    await happened(lambda: wire._received.there_is())
 
 
 async def test_all_arrives_in_order_and_then_the_end() -> None:
@@ -118,15 +78,29 @@ async def test_who_is_cancelled_loses_nothing() -> None:
         assert await wire.read(65536, timeout=20) == b"for the next"
 
 
-async def test_an_idle_connection_shows_bytes_and_its_end() -> None:
-    for words in (b"nobody asked", b""):
-        async with connected() as (wire, other):
-            assert not wire.get_extra_info("is_readable")
-            if words:
-                other.transport.write(words)
-            else:
-                other.transport.close()
-            await until_readable(wire)
+@pytest.mark.parametrize("words", [b"nobody asked", b""])
+async def test_what_somebody_has_spoken_into_already_is_lent_to_nobody(words: bytes) -> None:
+    async with connected() as (wire, other):
+        if words:
+            other.transport.write(words)
+        else:
+            other.transport.close()
+        await until_readable(wire)
+        with pytest.raises(httpcore.RemoteProtocolError):
+            wire.lend(Other())
+        async with asyncio.timeout(20):
+            await other.lost.wait()
+
+
+async def test_what_is_lent_comes_back_whole() -> None:
+    async with connected() as (wire, other):
+        borrower = Other()
+        wire.lend(borrower)
+        other.transport.write(b"yours")
+        await happened(lambda: borrower.heard == b"yours")
+        wire.take_back()
+        other.transport.write(b"mine")
+        assert await wire.read(65536, timeout=20) == b"mine"
 
 
 async def test_after_a_reset_reads_and_writes_say_so() -> None:
@@ -153,4 +127,4 @@ async def test_closed_is_closed_at_once_for_the_other_end_too() -> None:
 
 async def test_nobody_there_is_a_connect_error() -> None:
     with pytest.raises(httpcore.ConnectError):
-        await Backend().connect_tcp("127.0.0.1", 1, timeout=5)
+        await dialled("127.0.0.1", 1, 5)

@@ -1,7 +1,8 @@
-"""A connection's bytes, on the event loop's own transports: what httpcore reads from and writes to.
+"""A connection's bytes, on the event loop's own transports: what httpcore reads from and writes to for HTTP/2, and what
+is lent to those that do without it.
 
-httpcore's own streams open a scope of cancellation at each read and each write, which is a quarter of what a small
-exchange costs. Here a timer is set where there is nothing to read. It knows no HTTP.
+httpcore's own streams open a scope of cancellation at each read and each write. Here a timer is set where there is
+nothing to read. It knows no HTTP.
 """
 
 from __future__ import annotations
@@ -9,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import socket
 from collections import deque
-from collections.abc import Iterable
 from ssl import SSLContext, SSLError
 from typing import Any
 
@@ -22,32 +21,17 @@ _FULL = 256 * 1024
 """Bytes that wait to be read, and the other end has to wait, too."""
 
 
-class Backend(httpcore.AsyncNetworkBackend):
+async def dialled(host: str, port: int, timeout: float | None) -> Wire:
     """Connects as httpcore does by itself, to the first of a host's addresses that answers, and takes over then."""
-
-    def __init__(self) -> None:
-        self._inner = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        connected = await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
-        sock = socket.socket(fileno=os.dup(connected.get_extra_info("socket").fileno()))
-        await connected.aclose()
-        try:
-            transport, received = await asyncio.get_running_loop().create_connection(_Received, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-        return Wire(transport, received)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    connected = await httpcore.AnyIOBackend().connect_tcp(host, port, timeout)
+    sock = socket.socket(fileno=os.dup(connected.get_extra_info("socket").fileno()))
+    await connected.aclose()
+    try:
+        transport, received = await asyncio.get_running_loop().create_connection(_Received, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return Wire(transport, received)
 
 
 class Wire(httpcore.AsyncNetworkStream):
@@ -84,7 +68,7 @@ class Wire(httpcore.AsyncNetworkStream):
 
     async def start_tls(
         self, ssl_context: SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
+    ) -> Wire:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
@@ -103,14 +87,19 @@ class Wire(httpcore.AsyncNetworkStream):
         self._received.transport = transport
         return Wire(transport, self._received)
 
+    def lend(self, borrower: asyncio.Protocol) -> None:
+        """Its bytes are another's from now on, until they are taken back. Raises `httpcore.RemoteProtocolError` where
+        some have come already, be it the end, and closes it."""
+        if self._received.there_is() or self._transport.is_closing():
+            self._transport.abort()
+            raise httpcore.RemoteProtocolError("the other end has spoken first, or gone")
+        self._transport.set_protocol(borrower)
+        borrower.connection_made(self._transport)
+
+    def take_back(self) -> None:
+        self._transport.set_protocol(self._received)
+
     def get_extra_info(self, info: str) -> Any:
-        match info:
-            case "is_readable":
-                return self._received.there_is() or _readable(self._transport)
-            case "client_addr":
-                return self._transport.get_extra_info("sockname")
-            case "server_addr":
-                return self._transport.get_extra_info("peername")
         return self._transport.get_extra_info(info)
 
 
@@ -201,13 +190,3 @@ class _Received(asyncio.Protocol):
 def _settled(woken: asyncio.Future[bool], result: bool) -> None:
     if not woken.done():
         woken.set_result(result)
-
-
-def _readable(transport: asyncio.Transport) -> bool:
-    """Whether the kernel has something that the loop has not come to yet."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import h11
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +11,7 @@ from proxy.rules import keys, paths, routes
 from proxy.rules.endpoints import BY_NAME, Kind, Policy
 from proxy.upstream.base import Ask
 from proxy.upstream.http import HttpUpstream
-from proxy.upstream.pool import TARGET
+from proxy.upstream.line import head
 
 UPSTREAM = HttpUpstream(
     {Host.API: "https://api.example", Host.INDEX: "https://index.example:8443", Host.STATIC: "http://[::1]:81"},
@@ -90,12 +89,12 @@ def meant(raw: tuple[bytes, bytes]) -> tuple[str, str, str, bytes] | None:
     elif row.kind is Kind.PRIVATE:
         target = paths.target(match.path, match.query)
         key = f"{row.name} {target}"
-    request = UPSTREAM._request(Ask(row.host, "GET", target), 1.0)
-    sent = h11.Request(method="GET", target=request.extensions[TARGET], headers=request.headers.raw)
-    head = h11.Connection(h11.CLIENT).send(sent) or b""
-    assert head.startswith(b"GET %b HTTP/1.1\r\n" % target.encode()), "what is meant is what is sent"
-    assert request.url == UPSTREAM._origins[row.host], "and where it is meant to go"
-    return key, request.url.scheme, request.url.netloc.decode(), sent.target
+    pool = UPSTREAM._straight[row.host]
+    sent = head(UPSTREAM._sending(Ask(row.host, "GET", target, straight=True), 1.0, pool))
+    origin = pool.way.origin
+    beginning = b"GET %b HTTP/1.1\r\nHost: %b\r\n" % (target.encode(), origin.netloc)
+    assert sent.startswith(beginning), "what is meant is what is sent, and where it is meant to go"
+    return key, origin.scheme, origin.netloc.decode(), sent.split(b" ")[1]
 
 
 @settings(max_examples=250)

@@ -19,7 +19,7 @@ FINDINGS: dict[str, list[bytes]] = {
         b"\0GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: application/openmetrics-text; version=1.0.\r\n\r\n",
     ],
     "upstream": [
-        # A control character that h11 lets pass made a 500.
+        # A control character in a field made a 500.
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nlink: a\x7f\r\ncontent-length: 2\r\n\r\n{}",
         # Both a length and chunks: the wrong one of them went on to the client.
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 97\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -19,8 +19,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import httpx
-
 from proxy import settings, wiring
 from proxy.engine import feed
 from proxy.errors import Faulty, Refused
@@ -31,8 +29,10 @@ from proxy.rules import archive, bodies, codings, keys, lockfile, names, paths, 
 from proxy.rules.endpoints import TIMED, Kind, Policy
 from proxy.stores import codec, envelope, ledger, zstandard
 from proxy.stores.disk import DiskStore
+from proxy.upstream import line as connections
+from proxy.upstream.exchange import Sending
 from tests import archives, virtual_time
-from tests.fuzz import whole
+from tests.fuzz import agreeing, whole
 from tests.fuzz.whole import Fault
 
 Try = Callable[[bytes], None]
@@ -180,6 +180,21 @@ def _answers() -> Sequence[bytes]:
         b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n{}",
     ]
     return made
+
+
+def _exchange(data: bytes) -> None:
+    """The first bytes say to what it is an answer, whether the connection ended with it, and where it is cut."""
+    if len(data) > 4:
+        method = b"HEAD" if data[0] % 4 == 1 else b"GET"
+        cuts = sorted({0, *(each % (len(data) - 3) for each in data[1:3]), len(data) - 3})
+        try:
+            agreeing.agreed(method, [data[3:][one:other] for one, other in itertools.pairwise(cuts)], data[0] >= 128)
+        except AssertionError as error:
+            raise Fault(str(error)) from error
+
+
+def _exchanges() -> Sequence[bytes]:
+    return [bytes([number % 256, number * 7 % 256, 9]) + seed for number, seed in enumerate([*agreeing.seeds()] * 2)]
 
 
 ASKED = (
@@ -549,12 +564,12 @@ def meant(raw: bytes) -> tuple[str, tuple[str, bytes]] | None:
         read = keys.read(found, Policy())
     except Refused:
         return None
-    url = httpx.URL("http://h").copy_with(raw_path=read.target.encode())
-    if (url.scheme, url.host, url.port, url.raw_path) != ("http", "h", None, read.target.encode()):
-        raise Fault(f"{read.target} is sent as {url}")
+    written = connections.head(Sending(b"GET", read.target.encode(), ((b"Host", b"h"),), 1.0))
+    if written != b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % read.target.encode():
+        raise Fault(f"{read.target} is sent as {written!r}")
     if read.endpoint.kind is Kind.TARBALL:  # these have no key but their checksum
         return None
-    return read.key, (read.endpoint.host, url.raw_path)
+    return read.key, (read.endpoint.host, written.split(b" ")[1])
 
 
 def _targets() -> Sequence[bytes]:
@@ -592,6 +607,7 @@ def _rows() -> Sequence[bytes]:
 TARGETS = {
     "request": Target("what a client sends on a connection, through the whole proxy", _connection, _requests),
     "upstream": Target("what upstream answers, through the whole proxy", _upstream, _answers),
+    "exchange": Target("what upstream answers, beside another reader of it", _plain(_exchange), _exchanges),
     "stored": Target("an entry in a store (a row, an index file, a value of Redis), served", _stored, _entries),
     "row": Target("what it writes down for itself, and messages of a fleet", _plain(_row), _rows),
     "frame": Target("the frame around what is stored", _plain(_frame), _frames),

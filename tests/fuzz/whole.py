@@ -1,8 +1,8 @@
 """The real application behind the real protocol class, with no socket and no network, in virtual time.
 
-What a client sends is bytes that are handed to the protocol; what upstream answers is handed to httpcore, or comes
-from the small crates.io. Whatever may not happen whatever the bytes are is raised: an answer that is no HTTP, a 500,
-an error in the log, a task that does not end.
+What a client sends is bytes that are handed to the protocol; what upstream answers is handed to its connection, or
+comes from the small crates.io. Whatever may not happen whatever the bytes are is raised: an answer that is no HTTP, a
+500, an error in the log, a task that does not end.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpcore
 from uvicorn.server import ServerState
 
 from proxy import settings
@@ -107,7 +107,7 @@ class CratesIo:
 
 
 class Saying:
-    """An `Upstream` over httpx that is answered with these bytes, on every connection, whatever it asks."""
+    """An `Upstream` over HTTP that is answered with these bytes, on every connection, whatever it asks."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -120,22 +120,49 @@ class Saying:
             patience=20,
         )
         for pool in (*made._shared.values(), *made._straight.values()):
-            pool._maker._network_backend = _Network(self, pool._maker._network_backend)
+            pool.way.connected = self._connected  # type: ignore[method-assign]
         return made
 
+    async def _connected(self, patience: float) -> tuple[Any, bool]:
+        return _Told(self), False
 
-class _Network(httpcore.AsyncNetworkBackend):
-    def __init__(self, saying: Saying, inner: Any) -> None:
+
+class _Told(Wire):
+    """A connection, and its transport. What is told comes after the first bytes of a request, and then the end."""
+
+    def __init__(self, saying: Saying) -> None:
+        super().__init__()
         self._saying = saying
-        # What lies around the network, as `connection.overheard` does, stays around it.
-        self._around = type(inner) if type(inner).__module__.startswith("proxy.") else None
+        self._silent, self._other = socket.socketpair()  # what the kernel knows of it: nothing ever comes
+        self._told = False
 
-    async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
-        plain = httpcore.AsyncMockBackend([*self._saying.pieces])
-        return await (plain if self._around is None else self._around(plain)).connect_tcp(*args, **kwargs)
+    def lend(self, borrower: asyncio.Protocol) -> None:
+        self.protocol = borrower
+        borrower.connection_made(self)
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._silent if name == "socket" else super().get_extra_info(name, default)
+
+    def write(self, data: Any) -> None:
+        super().write(data)
+        if not self._told:
+            self._told = True
+            asyncio.get_running_loop().call_soon(self._tell, [*self._saying.pieces])
+
+    def close(self) -> None:
+        super().close()
+        self._silent.close()
+        self._other.close()
+
+    def _tell(self, pieces: list[bytes]) -> None:
+        if self.closed:
+            return
+        if pieces:
+            self.protocol.data_received(pieces.pop(0))
+            asyncio.get_running_loop().call_soon(self._tell, pieces)
+        else:
+            self.protocol.eof_received()
+            self.close()
 
 
 class _Errors(logging.Handler):
