@@ -31,6 +31,8 @@ UNREACHED = 60.0
 AT_ONCE = 4
 """Answers of upstream that are judged at a time, in a turn of the loop or two: more, and each waits for more of them;
 fewer, and each costs more."""
+UNSTORED, LARGE = 128, 256 * 1024
+"""Answers that are given and not stored yet, at most, and the bytes of one: past that, clients wait for the store."""
 GATHERED = 0.01
 """Seconds in which what is to be stored is gathered: most of what it costs is the transaction."""
 UNAVAILABLE = "only-if-cached was asked for, and there is no copy that may be served"
@@ -123,6 +125,10 @@ class Answers:
         """What this process has answered, and not stored yet."""
         return self._flights.landings
 
+    async def settled(self) -> None:
+        """Wait until what was answered is stored."""
+        await self._flights.settled()
+
     async def aclose(self) -> None:
         """What was answered is stored first."""
         await self._flights.aclose()
@@ -183,7 +189,8 @@ class Answers:
             finally:
                 self._begun.discard(read.key)
                 self._needs.pop(read.key, None)
-            self._flights.tell(read.key, outcome)  # nobody waits for the store
+            if self._flights.landings < UNSTORED and len(outcome.entry.body) <= LARGE:
+                self._flights.tell(read.key, outcome)  # nobody waits for the store
             if outcome.stored:
                 await self._storing.wait()
                 await self._copies.keep(read, outcome.entry)
@@ -192,7 +199,7 @@ class Answers:
             return outcome
 
     async def _look_and_ask(self, read: Read, anew: bool, *, absent: bool) -> Outcome:
-        """Look again, ask upstream, store. What fails becomes a stale answer where one may be served. `absent` as
+        """Look again, ask upstream. What fails becomes a stale answer where one may be served. `absent` as
         `Copies.stored` has it."""
         entry, mark = await self._copies.stored(read, absent=absent)
         now = self._clock()

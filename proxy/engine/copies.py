@@ -66,15 +66,15 @@ class Copies:
         return self._memory.get(key) or self._negatives.get(key)
 
     async def stored(self, read: Read, *, absent: bool = False) -> tuple[Entry | None, Mark]:
-        """What is kept under the key, from the store or, where that has failed, from memory; and its marks. `absent`:
-        the store did not have it, and nobody but this process has stored it since: memory tells."""
+        """The newer of what the store and memory have under the key: the store may have failed, and is told last; and
+        the marks. `absent`: the store did not have it, and nobody but this process has stored it since."""
         known = absent and self._memory.bound > 0
         value = None if known else await self._stores[read.endpoint.kind].get(read.key)
         # The marks come last: what was announced while the store was read must count.
         mark = await self._changes.of(read)
         entry = codec.decoded(value) if value is not None else None
         hot = self._memory.get(read.key)
-        if entry is None and hot is not None:
+        if hot is not None and (entry is None or hot.entry.responded_at > entry.responded_at):
             entry = hot.entry
         return (entry if entry is not None and entry.requested_at > mark.purged else None), mark
 
@@ -83,15 +83,21 @@ class Copies:
         return await self._changes.of(read)
 
     async def keep(self, read: Read, entry: Entry) -> None:
-        """Store what upstream gave, for as long as its kind is kept."""
+        """Store what upstream gave, for as long as its kind is kept, unless it is purged by now."""
         store = self._stores[read.endpoint.kind]
         if entry.status == 200:
             await store.put(read.key, codec.encoded(entry), tag=read.tag, keep=self._keep[read.endpoint.kind])
         else:  # upstream's 404 replaces what is stored at once
             await store.delete(read.key)
+        if entry.requested_at <= (await self._changes.of(read)).purged:  # its own deletion may have come before
+            await store.delete(read.key)
 
     def warm(self, read: Read, entry: Entry, mark: Mark, now: float) -> None:
-        """Have it at hand in memory for as long as it is fresh."""
+        """Have it at hand in memory for as long as it is fresh, unless something newer is: it may have been read from
+        the store for a while."""
+        kept = self.hot(read.key)
+        if kept is not None and entry.responded_at < kept.entry.responded_at <= now:
+            return
         left = freshness.fresh_for(entry, read.policy, now, mark.changed)
         size = len(entry.body) + len(entry.gzip.body if entry.gzip else b"") + _ENTRY_OVERHEAD
         if entry.status == 200:

@@ -43,7 +43,7 @@ async def asked(
     clock: Callable[[], float],
 ) -> Judged:
     """Send a read upstream, with `conditions` on what is stored, and judge what comes. `begun` is called when the head
-    is there, `turn` waits for its turn when all is there. Raises what `upstream.send` raises, and what `judged` does;
+    is there, `turn` waits for its turn when all of a body is there. Raises what `upstream.send` raises, and what `judged` does;
     304 only where there were conditions."""
     accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
     fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
@@ -52,9 +52,9 @@ async def asked(
     begun()
     try:
         body = await bounded(answer, LARGEST, f"the answer to {read.target}")
-        await turn()
         if answer.head.status == 304 and conditions:
             return Judged(answer.head, b"")
+        await turn()
         return judged(read, answer.head, body, clock())
     except Faulty:
         answer.distrust()

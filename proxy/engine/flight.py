@@ -113,10 +113,17 @@ class Flights(Generic[T]):
             if result.done() and not result.cancelled():
                 result.exception()  # seen, also where nobody waits for it any more
 
+    async def settled(self) -> None:
+        """Wait for what has told what it comes to."""
+        while self._landing:
+            await asyncio.wait(self._landing.values())
+
     async def aclose(self, patience: float = 0.0) -> None:
         """Wait `patience` seconds for what is under way, `ENDING` for what is told already, then cancel the rest."""
         if self._landing:
-            await asyncio.wait(self._landing.values(), timeout=ENDING)
+            _, late = await asyncio.wait(self._landing.values(), timeout=ENDING)
+            if late:
+                log.warning("%d answers are not stored: that took more than %g s", len(late), ENDING)
         tasks = [*self._landing.values(), *(flight.task for flight in self._under_way.values())]
         if tasks:
             await asyncio.wait(tasks, timeout=patience)

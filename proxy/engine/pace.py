@@ -9,22 +9,26 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+LONG = 0.01
+"""Seconds in which a few at a time are through where it is worth it."""
 _STEPS = 2
 """Turns of the loop in which what was let through comes to its client."""
 
 
 class Pace:
-    """Lets `few` through at a time; the next when those have had their turns, whatever became of them."""
+    """Lets `few` through at a time; the next when those have had their turns, whatever became of them. Who has waited
+    for `LONG` waits no longer: where there is more to do than time, to do it together is cheaper."""
 
     def __init__(self, few: int) -> None:
         self._left = few
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()
 
     async def turn(self) -> None:
         """Wait for those who came before."""
         if self._left == 0:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            loop = asyncio.get_running_loop()
+            turn = loop.create_future()
+            self._waiting.append((turn, loop.time() + LONG))
             await turn
         else:
             self._left -= 1
@@ -35,10 +39,13 @@ class Pace:
         if steps:
             loop.call_soon(self._pass, steps - 1)
             return
+        now = loop.time()
         while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
+            turn, until = self._waiting.popleft()
+            if turn.done():
+                continue
+            turn.set_result(None)
+            if now < until:
                 loop.call_soon(self._pass, _STEPS)  # it runs in the next one
                 return
         self._left += 1

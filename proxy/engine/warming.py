@@ -73,6 +73,7 @@ class Warming:
     async def evicted(self, ended: Iterable[Warmed]) -> list[Warmed]:
         """Those of `run` that had come and are gone: later ones took their room."""
         await self._downloads.settled()
+        await self._answers.settled()
         gone = []
         for each in ended:
             lacks = await self._inventory.lacks(replace(each.wanted, version=each.version)) if not each.failure else []

@@ -79,7 +79,7 @@ class Claims:
         match message:
             case {"kind": "turn", "turn": Turn.WAIT | Turn.HELD | Turn.DONE as turn} if claim is not None:
                 if claim.turn is not Turn.HELD:  # a hub that takes over may see it otherwise; it was held all the same
-                    claim.alone = claim.turn is None and self._alone()
+                    claim.alone = turn == Turn.HELD and claim.turn is None and self._alone()
                     claim.turn = Turn(turn)
             case {"kind": "word", "word": str() as word} if claim is not None:
                 claim.word = word

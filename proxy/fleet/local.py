@@ -24,7 +24,7 @@ from proxy.fleet.bookings import Bookings
 from proxy.fleet.claims import Claims
 from proxy.fleet.hub import Hub
 from proxy.fleet.journal import File, boot
-from proxy.fleet.link import Far, Link
+from proxy.fleet.link import Far, Link, Near
 from proxy.fleet.messages import LONGEST, invalidation, line, of_invalidation, understood
 from proxy.fleet.purse import Purse
 from proxy.fleet.tally import Tally
@@ -52,7 +52,7 @@ class LocalFleet:
         self._joined = asyncio.Event()
         self._numbers = itertools.count()
         self._unheard: dict[str, asyncio.Future[bool]] = {}
-        self._claims = Claims(lambda: self._hub is not None and self._hub.alone)
+        self._claims = Claims(lambda: isinstance(self._link, Near) and self._hub is not None and self._hub.alone)
         self._limits = limits
         self._clock = clock
         self.tally = Tally()

@@ -109,6 +109,7 @@ class Half:
             living = time.monotonic() > begun + seconds - self.timing.living / 2
             kind = next(order)
             if living and kind in DEADLY and self.report.came[kind] >= self._wanted():
+                await asyncio.sleep(0.02)  # there may be no other kind
                 continue
             start = time.monotonic()
             async with self.locks[lane]:
