@@ -14,7 +14,8 @@ from typing import assert_never
 from proxy.engine import exchange
 from proxy.engine.copies import Copies
 from proxy.engine.flight import FIRST_BYTE, TURN, Flights, Meanwhile
-from proxy.engine.pace import Beat, Pace
+from proxy.engine.landing import Landing
+from proxy.engine.pace import Pace
 from proxy.engine.renewing import Renewing
 from proxy.errors import Declined, Down, Error, Late, Offline, Refused, Throttled, UpstreamError
 from proxy.fleet.base import Fleet
@@ -31,10 +32,6 @@ UNREACHED = 60.0
 AT_ONCE = 4
 """Answers of upstream that are judged at a time, in a turn of the loop or two: more, and each waits for more of them;
 fewer, and each costs more."""
-UNSTORED, LARGE = 128, 256 * 1024
-"""Answers that are given and not stored yet, at most, and the bytes of one: past that, clients wait for the store."""
-GATHERED = 0.01
-"""Seconds in which what is to be stored is gathered: most of what it costs is the transaction."""
 UNAVAILABLE = "only-if-cached was asked for, and there is no copy that may be served"
 """RFC 9111 section 5.2.1.7: such a request is never the cause of one upstream."""
 
@@ -73,7 +70,7 @@ class Answers:
         self._flights: Flights[Outcome] = Flights()
         self._needs: dict[str, Need] = {}  # of the flights under way
         self._judging = Pace(AT_ONCE)
-        self._storing = Beat(GATHERED)
+        self._landing = Landing(self._flights, copies)
         self._begun: set[str] = set()  # keys that upstream has begun to answer
 
     async def get(self, read: Read, *, patient: bool = False) -> Outcome:
@@ -189,11 +186,7 @@ class Answers:
             finally:
                 self._begun.discard(read.key)
                 self._needs.pop(read.key, None)
-            if self._flights.landings < UNSTORED and len(outcome.entry.body) <= LARGE:
-                self._flights.tell(read.key, outcome)  # nobody waits for the store
-            if outcome.stored:
-                await self._storing.wait()
-                await self._copies.keep(read, outcome.entry)
+            await self._landing.land(read, outcome)
             if lease is not None and (outcome.stored or outcome.verdict is Verdict.HIT):
                 lease.done()
             return outcome

@@ -43,8 +43,8 @@ async def asked(
     clock: Callable[[], float],
 ) -> Judged:
     """Send a read upstream, with `conditions` on what is stored, and judge what comes. `begun` is called when the head
-    is there, `turn` waits for its turn when all of a body is there. Raises what `upstream.send` raises, and what `judged` does;
-    304 only where there were conditions."""
+    is there; `turn` waits for its turn when all of a body is. Raises what `upstream.send` raises, and what `judged`
+    does; 304 only where there were conditions."""
     accept = b"application/json" if read.endpoint.kind is Kind.JSON else b"*/*"
     fields = ((b"accept", accept), (b"accept-encoding", b"gzip"), *conditions)
     row = read.endpoint
