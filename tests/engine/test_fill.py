@@ -184,14 +184,15 @@ async def test_the_next_one_goes_on_where_the_filler_came_to_its_end(tmp_path: P
 
 async def test_bytes_that_come_differently_the_second_time_make_no_answer(tmp_path: Path) -> None:
     wrong = b"?" + BODY[1:]
-    async with machine(tmp_path, wrong, BODY) as here:
+    async with machine(tmp_path, wrong, BODY, BODY) as here:  # the other may not hear why, and asks himself
         filler = await here.filler(5)
         first, second = await here.process(), await here.process()
         await first.has(4 * PIECE)
         await second.has(4 * PIECE)
         await filler.dies()
         await happened(lambda: here.upstream.asked == 2)
-        here.upstream.answers[1].let(10)
+        for answer in here.upstream.answers[1:]:
+            answer.let(10)
         for process in (first, second):
             with pytest.raises(Faulty, match="differently"):
                 await process.is_whole()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -67,6 +68,26 @@ async def test_who_gives_up_or_fails_takes_no_turn_of_others() -> None:
         await asyncio.sleep(0)
     async with asyncio.timeout(5):
         await pace.turn()  # it is free again
+
+
+@pytest.mark.anyio
+async def test_who_has_waited_for_long_waits_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.engine.pace.LONG", 0.005)
+    pace, turns = Pace(1), list[int]()
+
+    async def one(number: int) -> None:
+        await pace.turn()
+        turns.append(number)
+
+    tasks = [asyncio.create_task(one(number)) for number in range(20)]
+    await asyncio.sleep(0)
+    time.sleep(0.01)  # the loop has other things to do
+    for _ in range(6):
+        await asyncio.sleep(0)
+    assert turns == list(range(20))
+    await asyncio.gather(*tasks)
+    async with asyncio.timeout(5):
+        await pace.turn()
 
 
 def test_all_who_wait_for_a_beat_go_on_with_it() -> None:

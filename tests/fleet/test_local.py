@@ -308,6 +308,8 @@ async def test_whoever_has_the_fleet_to_himself_is_told_so_with_his_lease(tmp_pa
         second = asyncio.ensure_future(first.lease("a", WITHIN).__aenter__())
         await asyncio.sleep(0.01)
     assert not (await second).alone, "it had to wait"
+    async with first.lease("a", WITHIN), first.lease("a", 0.05) as lease:
+        assert not lease.alone, "it has waited in vain"
     other = await LocalFleet.opened(tmp_path, lambda _: None, lambda: None)
     for each in (first, other):
         async with each.lease("b", WITHIN) as lease:
