@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -14,10 +15,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from proxy.server import serving, sockets
+from proxy.server.guard import Limits
 from tests.server.raw import OFFER, echo, one_answer, talk
 from tests.server.served import Served, served
 from tests.waiting import until
@@ -186,6 +189,74 @@ def test_who_connects_in_the_last_moment_before_a_server_closes_is_served_or_ref
         thread.join(20)
         answered = [client.recv(12) for client in clients]
     assert answered and set(answered) == {b"HTTP/1.1 200"}
+
+
+@contextlib.contextmanager
+def serving_here(**options: Any) -> Iterator[tuple[serving.Server, int]]:
+    """A server in a thread of this process, and its port."""
+    groups, started = sockets.tcp("127.0.0.1", 0), list[serving.Server]()
+    port = groups[0][0].getsockname()[1]
+
+    def serve() -> None:
+        serving.serve(lambda: echo, sockets=groups[0], on_ready=started.append, **options)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        until(lambda: started)
+        yield started[0], port
+    finally:
+        started[0].should_exit = True
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_what_is_there_when_it_begins_to_serve_is_not_looked_through_for_cycles_again() -> None:
+    threshold = gc.get_threshold()
+    gc.unfreeze()  # what a server of another test has left
+    try:
+        with serving_here():
+            assert gc.get_freeze_count() > 10_000 and gc.get_threshold()[0] == serving.YOUNG
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*threshold)
+
+
+def test_who_comes_for_ever_is_not_taken_for_ever_while_a_server_closes() -> None:
+    class Endless:
+        taken = 0
+
+        def accept(self) -> tuple[socket.socket, None]:
+            self.taken += 1
+            here, there = socket.socketpair()
+            there.close()
+            return here, None
+
+    endless: Any = Endless()
+    started: list[serving.Server] = []
+
+    def drained(app: object) -> None:
+        started[0].config.backlog = 8
+        started[0]._accept([endless])
+
+    with serving_here(on_drain=drained) as (server, _):
+        started.append(server)
+    assert endless.taken == 8
+
+
+def test_the_time_for_a_handshake_is_that_of_the_settings_read_last(certificate: tuple[str, str]) -> None:
+    with (
+        serving_here(tls=serving.Tls(*certificate), limits=Limits(header_timeout=600.0)) as (server, port),
+        socket.create_connection(("127.0.0.1", port), timeout=30) as patient,
+    ):
+        until(lambda: server.server_state.connections)
+        server.obey(serving.Terms(None, serving.Tls(*certificate), limits=Limits(header_timeout=1.0)))
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as silent:
+            assert silent.recv(1) == b""
+        patient.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            patient.recv(1)
+        assert secured(port, certificate) == b"HTTP/1.1 200"
 
 
 def test_who_never_ends_a_handshake_is_not_waited_for(certificate: tuple[str, str]) -> None:
