@@ -21,9 +21,12 @@ class Landing:
         self._beat = Beat(GATHERED)
 
     async def land(self, read: Read, outcome: Outcome) -> None:
-        """The end of a flight: whoever waits for it has the outcome, and the store has it when this returns."""
-        if self._flights.landings < UNSTORED and len(outcome.entry.body) <= LARGE:
+        """The end of a flight: whoever waits for it has the outcome, and the store has it when this returns. An absence
+        replaces what is stored at once, for all, and is told by the end of the flight."""
+        absent = outcome.entry.status != 200
+        if not absent and self._flights.landings < UNSTORED and len(outcome.entry.body) <= LARGE:
             self._flights.tell(read.key, outcome)
         if outcome.stored:
-            await self._beat.wait()
+            if not absent:
+                await self._beat.wait()
             await self._copies.keep(read, outcome.entry)

@@ -124,7 +124,7 @@ class RedisFleet:
                 self._noted(error)
             finally:
                 with contextlib.suppress(RedisError, OSError):
-                    await subscription.aclose()  # type: ignore[no-untyped-call]
+                    await subscription.aclose()  # type: ignore[no-untyped-call]  # redis-py
             if self._subscribed.is_set():
                 self._subscribed.clear()
                 self._leases.wake()

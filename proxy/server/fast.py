@@ -119,7 +119,7 @@ class Fast(Turns):
     _begun = 0  # requests that began to be answered while the bytes at hand were parsed
     _found: Any | None = None  # what the last of them asked for, if that was at hand
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         shortcut = self.app_state.get(SHORTCUT)
         if (

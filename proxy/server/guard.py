@@ -128,7 +128,7 @@ class Watch:
 class Guarded(Protocol):
     watch: Watch  # of the class: all connections of a server share it
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.head_since: float | None = self.loop.time()  # when the head that is awaited or on its way began
         self._head_bytes = 0  # of the head that is on its way, fields that are not whole included

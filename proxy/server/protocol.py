@@ -60,7 +60,7 @@ class Protocol(HttpToolsProtocol):
         """The request whose head came last; its body may still be on its way."""
         return self.cycle
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.client = plainly(self.client)
 

@@ -20,7 +20,7 @@ class Turns(Guarded):
     _rest = b""  # what was read, and not parsed; none where nothing waits
     _taking = False
 
-    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.flow = _Flow(transport, self)
 

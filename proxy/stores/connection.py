@@ -116,9 +116,9 @@ async def dropped(client: Redis) -> None:
 def outdated(subscription: PubSub) -> bool:
     """Whether its connection, which is never done, leads to a server that is the primary no more."""
     made: Connection | None = subscription.connection
-    return made is not None and made.should_reconnect()  # type: ignore[no-untyped-call]
+    return made is not None and made.should_reconnect()  # type: ignore[no-untyped-call]  # redis-py
 
 
 async def _dropped(pool: ConnectionPool) -> None:
-    await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]
+    await pool.update_active_connections_for_reconnect()  # type: ignore[no-untyped-call]  # redis-py
     await pool.disconnect(inuse_connections=False)

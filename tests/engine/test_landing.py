@@ -181,6 +181,17 @@ async def test_what_was_read_for_a_while_does_not_replace_a_newer_absence() -> N
     assert place.store.values == {}
 
 
+async def test_an_absence_has_replaced_what_is_stored_when_it_is_answered() -> None:
+    place = Place()
+    await place.answers.get(read())
+    await place.settled()
+    assert set(place.store.values) == {read().key}
+    place.now += 1000
+    place.upstream.status = 404
+    assert (await place.answers.get(replace(read(), no_cache=True))).entry.status == 404
+    assert place.store.values == {}, "another worker must not find it any more"
+
+
 @pytest.mark.parametrize("what", ["many", "large"])
 async def test_past_a_bound_clients_wait_for_the_store(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place, before = Place(), 0
