@@ -141,6 +141,7 @@ class Half:
             failed = await load.everything(connection, SAMPLE if self.timing.minutes >= 5 else SAMPLE // 4)
             await connection.close()
             self.report.faults += [f"when all was well again: {each}" for each in failed]
+            await asyncio.sleep(1.0)  # what was answered last is stored by now; what hangs is there still
             found = [census.taken(pid, self.stage.levers.place) for pid in self.server.workers]
             self.counted.append([each for each in found if each is not None])
             self.report.note(f"{self.server.cache.name} at {share:.0%}", self.counted[-1])
