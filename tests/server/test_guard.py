@@ -257,6 +257,27 @@ def test_a_silent_connection_is_closed_without_a_word() -> None:
         assert client.recv(1) == b""
 
 
+@pytest.mark.parametrize("line", [b"\r\n", b"\r"], ids=["whole", "half"])
+def test_an_empty_line_keeps_no_connection_open(line: bytes) -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=3) as client:
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        with client.makefile("rb") as wire:
+            assert one_answer(wire) is not None
+        client.sendall(line)
+        assert client.recv(1) == b""
+
+
+def test_no_number_of_empty_lines_keeps_a_connection_open() -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=5) as client:
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        with client.makefile("rb") as wire:
+            assert one_answer(wire) is not None
+        with pytest.raises(OSError):
+            for _ in range(30):
+                client.sendall(b"\r\n")
+                time.sleep(0.1)  # the time that passes is what is tested
+
+
 def test_a_body_has_a_floor_under_its_rate() -> None:
     with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=0.1) as client:
         client.sendall(GET + b"Content-Length: 100000\r\n\r\n")
