@@ -15,6 +15,7 @@ import uvicorn
 from proxy.rules.clients import Networks
 from proxy.server import serving, sockets
 from proxy.server.guard import Limits
+from proxy.server.turns import Turns
 from tests.server.raw import answers, echo, one_answer, talk
 from tests.waiting import until
 
@@ -346,6 +347,18 @@ def test_who_sends_requests_and_reads_no_answers_fills_no_memory() -> None:
                 for connection in list(server.server_state.connections):
                     most = max(most, len(connection.pipeline))  # type: ignore[union-attr]
         assert 0 < most < 200
+
+
+def test_who_leaves_takes_his_requests_along() -> None:
+    many = (b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n") * 1000
+    with guarded() as (address, server):
+        with socket.create_connection(address, timeout=1) as client:
+            client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n" + many)
+            until(lambda: any(each.pipeline for each in server.server_state.connections))  # type: ignore[union-attr]
+            (connection,) = server.server_state.connections
+        until(lambda: server.connections == 0)
+        assert isinstance(connection, Turns)
+        assert not connection.waiting
 
 
 def test_however_many_requests_are_sent_at_once_each_has_its_answer() -> None:
