@@ -47,7 +47,10 @@ class Far:
     def __init__(self, reader: StreamReader, writer: StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self.write = writer.write
+
+    def write(self, data: bytes) -> None:
+        if not self._writer.transport.is_closing():  # uvloop raises where `listen` has yet to hear of the end
+            self._writer.write(data)
 
     async def listen(self, hear: Callable[[bytes], None]) -> None:
         while data := await self._reader.readline():

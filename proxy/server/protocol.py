@@ -177,8 +177,10 @@ class Protocol(HttpToolsProtocol):
 
     def refuse(self, status: int, detail: str, retry_after: int | None = None, bodiless: bool | None = None) -> None:
         """Answer what cannot be parsed or is too much, once every request before it is answered, and close. Whatever
-        else arrives on the connection is ignored. `retry_after`: seconds. `bodiless`: whether it is a HEAD that is
-        refused, where the parser has not seen it."""
+        else arrives on the connection is ignored, and another refusal is none. `retry_after`: seconds. `bodiless`:
+        whether it is a HEAD that is refused, where the parser has not seen it."""
+        if self.refusal:
+            return
         log.debug("refused a request: %d %s", status, detail)
         body = json.dumps({"errors": [{"detail": detail}]}, separators=(",", ":")).encode()
         head = [

@@ -13,10 +13,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from proxy.fleet import hub, link, local, place
+from proxy.fleet.base import Turn
 from proxy.fleet.local import LocalFleet
 from proxy.model import Invalidation, State
+from proxy.rules.bucket import Urgency
 from tests import virtual_time
 from tests.fleet.member import Spawn, of
 from tests.waiting import WITHIN, happened
@@ -61,6 +64,43 @@ def test_who_announces_when_the_hub_has_just_died_waits_for_the_next(tmp_path: P
     first.signal(signal.SIGKILL)
     third.until("lost")
     second.until("announced")
+
+
+async def _in_the_moment_of_a_break(directory: Path) -> None:
+    """The connection is lost, and the member has had no turn yet to see it."""
+    hub = await LocalFleet.opened(directory, lambda _: None, lambda: None)
+    member = await LocalFleet.opened(directory, lambda _: None, lambda: None)
+    try:
+        for say in (_leased, _booked, _announced):
+            await happened(member._joined.is_set)
+            broken = member._link
+            assert isinstance(broken, link.Far)
+            broken._writer.transport.abort()
+            await asyncio.sleep(0)
+            assert member._link is broken and member._joined.is_set()
+            await say(member)
+    finally:
+        await member.aclose()
+        await hub.aclose()
+
+
+async def _leased(member: LocalFleet) -> None:
+    async with member.lease("serde", 5.0):
+        pass
+
+
+async def _booked(member: LocalFleet) -> None:
+    assert isinstance(await member.budget.book(Urgency.CALLER), Turn)
+
+
+async def _announced(member: LocalFleet) -> None:
+    await member.announce(of("serde"))
+
+
+def test_whoever_speaks_in_the_moment_in_which_the_hub_dies_is_not_refused(tmp_path: Path) -> None:
+    """To uvloop, which serves, it is a mistake to write to what was closed a moment ago."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_in_the_moment_of_a_break(tmp_path))
 
 
 def test_a_hub_that_hangs_holds_nobody_up_for_long(tmp_path: Path, spawn: Spawn) -> None:

@@ -15,9 +15,11 @@ import uvicorn
 from proxy.rules.clients import Networks
 from proxy.server import serving, sockets
 from proxy.server.guard import Limits
-from proxy.server.turns import Turns
+from proxy.server.turns import SLICE, Turns
 from tests.server.raw import answers, echo, one_answer, talk
 from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("nothing_to_report")
 
 HOST = b"Host: h\r\n"
 GET = b"GET /a HTTP/1.1\r\n" + HOST
@@ -405,6 +407,20 @@ def test_connections_have_a_cap_and_who_comes_too_late_is_told() -> None:
             assert wire.read().endswith(b"\r\n\r\n")
         held[0].close()
         until(lambda: talk(address, LAST)[0][0] == 200)
+
+
+def test_who_comes_too_late_is_told_once_however_many_pieces_the_request_comes_in() -> None:
+    with guarded(Limits(connections=4)) as (address, _), contextlib.ExitStack() as stack:
+        for client in [stack.enter_context(socket.create_connection(address, timeout=5)) for _ in range(4)]:
+            client.sendall(GET + b"\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+        with socket.create_connection(address, timeout=5) as late, late.makefile("rb") as wire:
+            late.sendall(GET)
+            answer = one_answer(wire)
+            assert answer is not None and answer[0] == 503
+            late.sendall(b"A: %b\r\n" % (b"a" * 3 * SLICE))  # parsed piece by piece
+            late.sendall(b"\r\n")
+            assert wire.read() == b""
 
 
 def test_far_too_many_connections_are_not_even_told() -> None:
