@@ -167,6 +167,8 @@ class Guarded(Protocol):
                 self.refuse(*self._too_long())
         elif in_body and self._unread > self.watch.limits.header_bytes + len(data):
             self.refuse(431, "What surrounds the content of this body is longer than the content.")
+        elif self.head_since is None and self.timeout_keep_alive_task is None and self._ended():
+            self.head_since = self.loop.time()  # it was an empty line, which ends with no timer of uvicorn's
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -215,6 +217,11 @@ class Guarded(Protocol):
         elif (newest := self.newest) is not None and newest.more_body:
             self._look_at_body(newest, passed)
         self._look_at_answer(now)
+
+    def _ended(self) -> bool:
+        """Whether nothing is under way: neither an answer nor a body."""
+        newest = self.newest
+        return newest is not None and newest.response_complete and not newest.more_body
 
     def _look_at_body(self, newest: RequestResponseCycle, passed: float) -> None:
         limits = self.watch.limits

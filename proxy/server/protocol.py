@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import weakref
 from asyncio import Transport
 from collections.abc import Iterable
 from email.utils import formatdate
@@ -37,6 +38,9 @@ ABORT, GONE, INTERIM = "crates-proxy.abort", "crates-proxy.gone", "crates-proxy.
 # How long a connection that has not sent its request may still do so once the server drains: seconds. Longer
 # than a round trip over an office line, much shorter than any drain timeout.
 GRACE = 1.0
+
+
+Cycle = weakref.ref[RequestResponseCycle]
 
 
 class Fault(Exception):
@@ -126,10 +130,11 @@ class Protocol(HttpToolsProtocol):
             self.scope["method"] = self.parser.get_method().decode()
             return
         super().on_headers_complete()
-        cycle = self.cycle
+        # Weakly: a cycle of references would stay until the collector of Python's comes by, which it seldom does.
+        cycle = weakref.ref(self.cycle)
         extensions: dict[str, Any] = {
             ABORT: partial(self._abort, cycle),
-            GONE: lambda: cycle.disconnected,
+            GONE: partial(_gone, cycle),
             INTERIM: partial(self._interim, cycle),
         }
         self.scope["extensions"] = extensions
@@ -144,18 +149,23 @@ class Protocol(HttpToolsProtocol):
         self.answering = cycle
         super()._start_asgi_task(cycle, partial(_unchunked, app, cycle) if _old(cycle) else app)
 
-    def _abort(self, cycle: RequestResponseCycle) -> None:
+    def _abort(self, of: Cycle) -> None:
         """What has been sent of this answer stands, the rest is not to be had: the client sees it cut short."""
+        cycle = of()
+        if cycle is None:
+            return
         cycle.disconnected = True
         if _old(cycle):
             self.transport.abort()  # An orderly end might be the end of the answer.
         else:
             self.transport.close()
 
-    def _interim(self, cycle: RequestResponseCycle, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _interim(self, of: Cycle, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Whoever waits for it may be gone, or answered, by now; HTTP/1.0 has no such answers (RFC 9110 15.2)."""
-        late = cycle is not self.answering or cycle.response_started or cycle.disconnected
-        if not late and not _old(cycle) and not self.transport.is_closing():
+        cycle = of()
+        if cycle is None or cycle is not self.answering or cycle.response_started or cycle.disconnected:
+            return
+        if not _old(cycle) and not self.transport.is_closing():
             fields = [b"%b: %b\r\n" % field for field in headers]
             self.transport.write(b"".join([STATUS_LINE[status], *fields, b"\r\n"]))
 
@@ -219,6 +229,11 @@ class Protocol(HttpToolsProtocol):
 def plainly(client: tuple[str, int] | None) -> tuple[str, int] | None:
     """Address and port of a client; an IPv4 one of a dual-stack socket is written as IPv4 (RFC 4291 2.5.5.2)."""
     return client and (client[0].removeprefix("::ffff:"), client[1])
+
+
+def _gone(of: Cycle) -> bool:
+    cycle = of()
+    return cycle is None or bool(cycle.disconnected)
 
 
 def _old(cycle: RequestResponseCycle) -> bool:

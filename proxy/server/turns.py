@@ -24,6 +24,12 @@ class Turns(Guarded):
         super().connection_made(transport)
         self.flow = _Flow(transport, self)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # Nobody will have it, and what belongs to a connection stays until the collector of Python's comes by.
+        self._rest = b""
+        self.pipeline.clear()
+
     def data_received(self, data: bytes) -> None:
         if self._rest or self.pipeline or len(data) > SLICE:
             self._rest += data

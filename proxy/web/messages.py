@@ -97,7 +97,7 @@ class Client:
 
     async def error(self, error: Error, cache_status: bytes, verdict: bytes = b"MISS") -> None:
         """Send an error in crates.io's own form, which cargo shows to its user."""
-        self.seen.error = error
+        self.seen.error = error.with_traceback(None)  # or both would stay, by its frames, until the collector comes by
         headers: Headers = (
             (b"content-type", b"application/json"),
             (b"cache-control", b"no-store"),

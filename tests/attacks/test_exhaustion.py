@@ -1,11 +1,15 @@
-"""What does not exist takes no room from what does."""
+"""What does not exist takes no room from what does, and who was answered, or has left, takes none at all."""
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from proxy.errors import Error
 from tests.proxied import proxied
 from tests.upstream import Upstream
 
@@ -27,3 +31,30 @@ def test_unknown_names_push_nothing_out(form: str, upstream: Upstream, tmp_path:
         assert 'crates_proxy_evictions_total{store="memory"} 0.0' in proxy.get("/metrics").text.splitlines()
         stores = {store["store"]: store["entries"] for store in proxy.get("/-/stats").json()["stores"]}
         assert (stores["json"], stores["index"]) == (1, 1), "an absence is not written down"
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """The collector of Python's does not come by, as it seldom does where much is under way."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing", "/a//b", "/healthz", CRATE, "/api/v1/crates/nothing", "/api/v1/me", "/api/v1/something", "/-/purge"],
+)
+def test_who_was_answered_leaves_nothing_to_be_collected(
+    path: str, upstream: Upstream, tmp_path: Path, uncollected: None
+) -> None:
+    with proxied(upstream, tmp_path, both_ways=False) as proxy:
+        before = _left()
+        for _ in range(20):
+            assert proxy.get(path, x_any="a").status_code in (200, 400, 403, 404, 405)
+        assert _left() <= before + 2, "the newest of each connection is kept until there is a newer one"
+
+
+def _left() -> int:
+    return sum(isinstance(each, RequestResponseCycle | Error) for each in gc.get_objects())

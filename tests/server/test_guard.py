@@ -15,7 +15,7 @@ import uvicorn
 from proxy.rules.clients import Networks
 from proxy.server import serving, sockets
 from proxy.server.guard import Limits
-from proxy.server.turns import SLICE
+from proxy.server.turns import SLICE, Turns
 from tests.server.raw import answers, echo, one_answer, talk
 from tests.waiting import until
 
@@ -260,6 +260,27 @@ def test_a_silent_connection_is_closed_without_a_word() -> None:
         assert client.recv(1) == b""
 
 
+@pytest.mark.parametrize("line", [b"\r\n", b"\r"], ids=["whole", "half"])
+def test_an_empty_line_keeps_no_connection_open(line: bytes) -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=3) as client:
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        with client.makefile("rb") as wire:
+            assert one_answer(wire) is not None
+        client.sendall(line)
+        assert client.recv(1) == b""
+
+
+def test_no_number_of_empty_lines_keeps_a_connection_open() -> None:
+    with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=5) as client:
+        client.sendall(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+        with client.makefile("rb") as wire:
+            assert one_answer(wire) is not None
+        with pytest.raises(OSError):
+            for _ in range(30):
+                client.sendall(b"\r\n")
+                time.sleep(0.1)  # the time that passes is what is tested
+
+
 def test_a_body_has_a_floor_under_its_rate() -> None:
     with guarded(QUICK) as (address, _), socket.create_connection(address, timeout=0.1) as client:
         client.sendall(GET + b"Content-Length: 100000\r\n\r\n")
@@ -328,6 +349,18 @@ def test_who_sends_requests_and_reads_no_answers_fills_no_memory() -> None:
                 for connection in list(server.server_state.connections):
                     most = max(most, len(connection.pipeline))  # type: ignore[union-attr]
         assert 0 < most < 200
+
+
+def test_who_leaves_takes_his_requests_along() -> None:
+    many = (b"GET /a HTTP/1.1\r\n" + HOST + b"\r\n") * 1000
+    with guarded() as (address, server):
+        with socket.create_connection(address, timeout=1) as client:
+            client.sendall(b"GET /huge HTTP/1.1\r\nHost: h\r\n\r\n" + many)
+            until(lambda: any(each.pipeline for each in server.server_state.connections))  # type: ignore[union-attr]
+            (connection,) = server.server_state.connections
+        until(lambda: server.connections == 0)
+        assert isinstance(connection, Turns)
+        assert not connection.waiting
 
 
 def test_however_many_requests_are_sent_at_once_each_has_its_answer() -> None:

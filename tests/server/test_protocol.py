@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from proxy.server.protocol import ABORT, INTERIM, Protocol
+from proxy.server.protocol import ABORT, GONE, INTERIM, Protocol
 from tests.server.raw import OFFER, Message, Receive, Send, answers, echo
 from tests.waiting import WITHIN
 
@@ -433,6 +433,23 @@ def test_an_app_can_break_its_answer_off() -> None:
         return wire.written
 
     assert asyncio.run(main()).endswith(b"\r\n\r\n4\r\nhalf\r\n")  # The last chunk is missing: it is not whole.
+
+
+def test_what_an_app_still_knows_of_a_request_that_is_forgotten_does_nothing() -> None:
+    kept: list[dict[str, Callable[..., Any]]] = []
+
+    async def remembering(scope: Message, receive: Receive, send: Send) -> None:
+        if kept:
+            first = kept[0]
+            first[INTERIM](103, ())
+            first[ABORT]()
+            assert first[GONE]() and not scope["extensions"][GONE]()
+        kept.append(scope["extensions"])
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    found = exchanged([b"GET /1 HTTP/1.1\r\n\r\n", LAST], remembering)
+    assert [status for status, _, _ in found] == [200, 200]
 
 
 async def hasty(scope: Message, receive: Receive, send: Send) -> None:
