@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from proxy.model import Invalidation, Mark, Selection
@@ -34,8 +34,13 @@ class Forgetful(Protocol):
 class Changes:
     """The marks, in memory and in a store. `tiers` are the memory tiers that forget what changed."""
 
-    def __init__(self, store: Store, *, keep: float, tiers: Sequence[Forgetful]) -> None:
+    def __init__(
+        self, store: Store, *, keep: float, tiers: Sequence[Forgetful], unanswered: Callable[[], int] = lambda: 0
+    ) -> None:
+        """`unanswered`: how often the store could not say what it has: what it did not tell then may be there."""
         self._store = store
+        self._unanswered = unanswered
+        self._forgotten = 0  # times
         self._keep = keep
         self._tiers = tiers
         self._known: dict[str, Mark] = {}
@@ -52,8 +57,7 @@ class Changes:
         mark = self._among_known(scopes)
         unknown = [] if self._every else [scope for scope in scopes if scope not in self._known]
         if unknown:
-            for scope, stored in zip(unknown, await self._stored(unknown), strict=True):
-                self._learn(scope, stored)
+            for stored in await self._learnt(unknown):
                 mark = mark.merged(stored)
         # And some was announced meanwhile. What became of a single key is told to those who run; whoever starts later
         # finds it deleted.
@@ -65,6 +69,7 @@ class Changes:
         while True:
             await self._unread.wait()
             self._unread.clear()
+            before = self._doubts
             found: dict[str, None] = {}
             async for key in self._store.keys():
                 kind, _, scope = key.partition(" ")
@@ -74,10 +79,8 @@ class Changes:
                     break
             scopes = list(found)
             for start in range(0, len(scopes), _AT_ONCE):
-                some = scopes[start : start + _AT_ONCE]
-                for scope, stored in zip(some, await self._stored(some), strict=True):
-                    self._learn(scope, stored)
-            self._every = not self._unread.is_set() and len(self._known) < _REMEMBERED
+                await self._learnt(scopes[start : start + _AT_ONCE])
+            self._every = self._doubts == before and len(self._known) < _REMEMBERED
 
     def hear(self, invalidation: Invalidation) -> None:
         """From now on this member knows."""
@@ -88,6 +91,7 @@ class Changes:
     def forget(self) -> None:
         """The fleet was lost: announcements may have been missed, so nothing in memory can be trusted."""
         self._known.clear()
+        self._forgotten += 1
         self._every = False
         self._unread.set()
         for tier in self._tiers:
@@ -99,12 +103,26 @@ class Changes:
         key = f"{kind} {_scope(invalidation.selection)}"
         await self._store.put(key, codec.encoded_time(invalidation.at), tag="", keep=self._keep)
 
+    @property
+    def _doubts(self) -> tuple[int, int]:
+        """What has been read of the marks counts for later only where this is as it was before."""
+        return self._forgotten, self._unanswered()
+
     def _among_known(self, scopes: Sequence[str]) -> Mark:
         mark = _NONE
         for scope in scopes:
             if (known := self._known.get(scope)) is not None:
                 mark = known if mark is _NONE else mark.merged(known)
         return mark
+
+    async def _learnt(self, scopes: Sequence[str]) -> list[Mark]:
+        """What the store has, remembered where that is sure to be all."""
+        before = self._doubts
+        marks = await self._stored(scopes)
+        if self._doubts == before:
+            for scope, mark in zip(scopes, marks, strict=True):
+                self._learn(scope, mark)
+        return marks
 
     async def _stored(self, scopes: Sequence[str]) -> list[Mark]:
         times = await asyncio.gather(*(self._time(f"{kind} {scope}") for scope in scopes for kind in _KINDS))

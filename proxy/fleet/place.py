@@ -56,13 +56,22 @@ def claimed(path: Path) -> Claim | None:
     except BlockingIOError:
         os.close(lock)
         return None
+    try:
+        sock = _bound(path)
+    except BaseException:
+        os.close(lock)
+        raise
+    return Claim(path, lock, sock)
+
+
+def _bound(path: Path) -> socket.socket:
+    """By who holds the lock, and so knows that nobody listens there."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        path.unlink(missing_ok=True)  # Who holds the lock knows that nobody listens there.
+        path.unlink(missing_ok=True)
         sock.bind(str(path))
         path.chmod(0o600)  # Nobody can connect before it listens.
     except BaseException:
         sock.close()
-        os.close(lock)
         raise
-    return Claim(path, lock, sock)
+    return sock

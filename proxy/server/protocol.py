@@ -205,6 +205,7 @@ class Protocol(HttpToolsProtocol):
     def _write_refusal(self) -> None:
         if (newest := self.newest) is not None and not newest.response_complete:
             newest.disconnected = True  # the app need not wait for the rest of what is refused
+            newest.waiting_for_100_continue = False  # nor is anything written behind the refusal
             newest.message_event.set()
         self.transport.write(self.refusal)
         self._written_refusal()

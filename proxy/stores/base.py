@@ -66,6 +66,15 @@ class Store(Protocol):
     async def aclose(self) -> None: ...
 
 
+class Doubted(Store, Protocol):
+    """A `Store` that tells what its absences are worth."""
+
+    @property
+    def unanswered(self) -> int:
+        """How often it could not say what it has, until now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Shelved:
     """What a medium holds of one crate (its folded name)."""

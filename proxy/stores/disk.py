@@ -139,6 +139,11 @@ class DiskStore:
         """Attempts that the disk failed."""
         return self._attempts.errors
 
+    @property
+    def unanswered(self) -> int:
+        """The same: what then seemed to be absent may be there."""
+        return self.errors
+
     async def _values(self, keys: Sequence[str]) -> list[bytes | None]:
         attempt = self._database.attempt
         return await self._attempts.each("get", [partial(attempt, partial(_value, key=key)) for key in keys], None)

@@ -56,6 +56,7 @@ class RedisStore:
         self._flying: set[asyncio.Task[object]] = set()
         self._reads = Gathered(self._gotten)
         self.errors = 0  # commands that the server failed or did not answer
+        self._spared = 0  # those that it was not even asked
 
     @classmethod
     def opened(
@@ -70,7 +71,7 @@ class RedisStore:
         return cls(connection.client(url), prefix, name, observer, clock)
 
     async def get(self, key: str) -> bytes | None:
-        return None if self._breaker.rest(self._clock()) > 0 else await self._reads.get(key)
+        return None if self._rests() else await self._reads.get(key)
 
     async def put(self, key: str, value: bytes, *, tag: str, keep: float | None) -> None:
         if len(value) > MAX_VALUE or (keep is not None and keep <= 0):
@@ -191,6 +192,11 @@ class RedisStore:
         """None by us: the server evicts by its own policy."""
         return 0
 
+    @property
+    def unanswered(self) -> int:
+        """Commands of which nobody knows what the server would have said."""
+        return self.errors + self._spared
+
     async def aclose(self) -> None:
         await self._reads.settled()
         if self._flying:
@@ -232,7 +238,7 @@ class RedisStore:
         await self.client.unlink(*(self._values + key for key in keys))
 
     async def _attempt(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, *, insist: bool = False) -> T:
-        if not insist and self._breaker.rest(self._clock()) > 0:
+        if not insist and self._rests():
             return failed
         # A command that is cancelled between its request and its answer costs its connection, so it flies
         # on where its caller leaves.
@@ -241,10 +247,17 @@ class RedisStore:
         task.add_done_callback(self._flying.discard)
         return await asyncio.shield(task)
 
+    def _rests(self) -> bool:
+        """Whether the server is left alone, where somebody wants something of it."""
+        rests = self._breaker.rest(self._clock()) > 0
+        self._spared += rests
+        return rests
+
     async def _tried(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, insist: bool) -> T:
         # A crowd waits here rather than for a connection: that wait ends in the same error as a dead server.
         async with self._slots:
             if not insist and not self._breaker.admits(self._clock()):
+                self._spared += 1
                 return failed
             return await self._asked(doing, do, failed)
 

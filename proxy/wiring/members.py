@@ -49,7 +49,8 @@ async def member(
     tiers: Sequence[Forgetful],
     stack: AsyncExitStack,
 ) -> Member:
-    changes = Changes(stores.marks, keep=settings.cache.keep, tiers=tiers)
+    marks = stores.marks
+    changes = Changes(marks, keep=settings.cache.keep, tiers=tiers, unanswered=lambda: marks.unanswered)
     holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=stores.blobs)
     stack.push_async_callback(holdings.aclose)
     fleet, machine, budget = await _fleets(settings, directory, clock, holdings.hear, changes.forget, stack)

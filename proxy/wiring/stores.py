@@ -16,7 +16,7 @@ from proxy.metrics.table import StoreName
 from proxy.metrics.telling import Bounded, Medium
 from proxy.settings import Settings
 from proxy.stores import codec
-from proxy.stores.base import Observer, Store, Tagged
+from proxy.stores.base import Doubted, Observer, Store, Tagged
 from proxy.stores.blobs import DiskBlobs
 from proxy.stores.disk import DiskStore
 from proxy.stores.limit import Limit
@@ -42,7 +42,7 @@ class Stores:
 
     json: Store
     index: Store
-    marks: Store
+    marks: Doubted
     blobs: DiskBlobs
     on_disk: Sequence[DiskStore]
     apart: Sequence[Store]

@@ -122,3 +122,42 @@ async def test_more_than_there_is_room_for_are_looked_for_as_ever(monkeypatch: p
     async with ahead(store) as changes:
         for number in range(5):
             assert (await changes.of(index(f"crate-{number}"))).changed == float(number)
+
+
+class Failing(DictStore):
+    """It `fails`, and has nothing then."""
+
+    fails = True
+    unanswered = 0
+
+    async def get(self, key: str) -> bytes | None:
+        self.unanswered += self.fails
+        return None if self.fails else await super().get(key)
+
+    async def keys(self) -> AsyncIterator[str]:
+        self.unanswered += self.fails
+        for key in () if self.fails else sorted(self.values):
+            yield key
+
+
+@pytest.mark.parametrize("reads_ahead", [False, True])
+async def test_a_mark_that_could_not_be_read_is_looked_for_again(reads_ahead: bool) -> None:
+    store = Failing()
+    changes = Changes(store, keep=1.0, tiers=(), unanswered=lambda: store.unanswered)
+    await changes.record(Invalidation(Selection(crate="first"), soft=True, at=7.0))
+    ahead = asyncio.ensure_future(changes.read_ahead()) if reads_ahead else None
+    await asyncio.sleep(0.01)
+    assert (await changes.of(index("first"))).changed == -float("inf")
+    store.fails = False
+    assert (await changes.of(index("first"))).changed == 7.0
+    if ahead is not None:
+        ahead.cancel()
+
+
+async def test_what_was_read_before_the_fleet_was_lost_is_read_again() -> None:
+    store = LostMeanwhile("crate/first")
+    changes = Changes(store, keep=1.0, tiers=())
+    store.changes.append(changes)
+    assert (await changes.of(index("first"))).changed == -float("inf")
+    await Changes(store, keep=1.0, tiers=()).record(Invalidation(Selection(crate="first"), soft=True, at=7.0))
+    assert (await changes.of(index("first"))).changed == 7.0

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import stat
@@ -435,4 +436,20 @@ def test_a_claim_that_fails_leaves_no_lock(tmp_path: Path) -> None:
     (tmp_path / "fleet.sock").rmdir()
     claim = place.claimed(tmp_path / "fleet.sock")
     assert claim is not None and place.claimed(tmp_path / "fleet.sock") is None
+    claim.give_up()
+
+
+def test_a_claim_for_which_there_are_not_enough_descriptors_leaves_no_lock(tmp_path: Path) -> None:
+    """Left behind, it would keep this process and all others from ever becoming the hub."""
+    free = os.open(os.devnull, os.O_RDONLY)  # the lowest
+    os.close(free)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, limit[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            place.claimed(tmp_path / "fleet.sock")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    claim = place.claimed(tmp_path / "fleet.sock")
+    assert claim is not None
     claim.give_up()

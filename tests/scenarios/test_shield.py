@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import socket
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -179,3 +181,20 @@ def test_a_crowd_over_real_sockets_is_served_or_told_when(upstream: Upstream, tm
     assert len(upstream.asked()) == len(served)
     told = [int(each.headers["retry-after"]) for each in refused]
     assert max(told) > min(told) and all(each.headers["x-cache"] == "MISS" for each in refused)
+
+
+def test_uploads_that_are_refused_before_they_are_asked_for_are_no_fault_of_crates_io(
+    proxy: Proxied,
+) -> None:
+    """The refusal ends what is written to their clients. Were they asked for the rest behind it, that would fail, count
+    as a failure of crates.io's, and three of them would shut everybody out."""
+    address = urlsplit(proxy.url)
+    head = b"PUT /api/v1/crates/new HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\n"
+    for _ in range(3):
+        with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as client:
+            client.sendall(head + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n")
+            with client.makefile("rb") as answer:
+                assert answer.read().startswith(b"HTTP/1.1 400 ")
+            until(lambda: not proxy.under_way())
+    assert "upstream api: ok" in proxy.get("/readyz").text
+    assert proxy.get(CRATE).status_code == 200

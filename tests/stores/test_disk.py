@@ -296,7 +296,7 @@ async def test_for_a_lock_that_is_not_given_back_all_that_is_put_at_once_waits_o
     monkeypatch.setattr(store, "_all_put", lambda puts: locked)
     await put_all(store, "serde", "rand", "libc")
     assert len(attempts) == 4, "one for all, and a deletion of each"
-    assert store.errors == 3
+    assert store.errors == store.unanswered == 3
 
 
 async def test_a_file_that_cannot_be_written_whole_is_removed(

@@ -124,6 +124,7 @@ def test_a_server_that_hangs_costs_three_short_waits_and_then_nothing(
                 assert 0.0 < runner.run(reads(1)) <= SHORT
             for _ in range(1000):
                 assert runner.run(reads(1)) == 0.0
+            assert store.unanswered == 1003
             clock.now += PAUSE
             assert runner.run(reads(200)) <= SHORT
         finally:
