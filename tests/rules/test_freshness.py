@@ -351,7 +351,7 @@ def test_a_decision_agrees_with_the_freshness_told(
 
 @given(ENTRIES, POLICIES, NOW, st.floats(0, 100))
 def test_nothing_becomes_fresher_with_time(entry: Entry, policy: Policy, now: float, later: float) -> None:
-    now = max(now, entry.requested_at)
+    now = max(now, entry.requested_at, entry.responded_at)
     left = freshness.fresh_for(entry, policy, now)
     assert freshness.fresh_for(entry, policy, now + later) <= left
 
