@@ -26,9 +26,12 @@ class Turns(Guarded):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        # Nobody will have it, and what belongs to a connection stays until the collector of Python's comes by.
+        # Nobody will have it, and a cycle of references would keep it until the collector of Python's comes by.
         self._rest = b""
         self.pipeline.clear()
+        self.cycle = self.answering = self.scope = None  # type: ignore[assignment]  # as uvicorn begins
+        self.flow = FlowControl(self.transport)
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         if self._rest or self.pipeline or len(data) > SLICE:

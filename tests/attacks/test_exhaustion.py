@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from proxy.errors import Error
+from proxy.server.fast import Fast
 from tests.proxied import proxied
 from tests.upstream import Upstream
+from tests.waiting import until
 
 CRATE, INDEX = "/api/v1/crates/leaf", "/index/le/af/leaf"
 
@@ -53,8 +57,26 @@ def test_who_was_answered_leaves_nothing_to_be_collected(
         before = _left()
         for _ in range(20):
             assert proxy.get(path, x_any="a").status_code in (200, 400, 403, 404, 405)
-        assert _left() <= before + 2, "the newest of each connection is kept until there is a newer one"
+        assert _left() <= before + 4, "a connection, and the newest request of each"
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["leaves", "breaks off"])
+@pytest.mark.parametrize("requests", [0, 1, 300])
+def test_who_has_left_leaves_nothing_to_be_collected(
+    requests: int, reset: bool, upstream: Upstream, tmp_path: Path, uncollected: None
+) -> None:
+    with proxied(upstream, tmp_path, both_ways=False) as proxy:
+        host, _, port = proxy.url.removeprefix("http://").rpartition(":")
+        before = _left()
+        for _ in range(10):
+            with socket.create_connection((host, int(port))) as client:
+                client.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n" * requests)
+                if requests:
+                    client.recv(1)
+                if reset:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        until(lambda: _left() <= before)
 
 
 def _left() -> int:
-    return sum(isinstance(each, RequestResponseCycle | Error) for each in gc.get_objects())
+    return sum(isinstance(each, Fast | RequestResponseCycle | Error) for each in gc.get_objects())
