@@ -29,12 +29,12 @@ class Threads:
     async def run(self, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`do(...)` in one of the threads. A cancelled caller leaves it to run to its end.
 
-        OSError once closed: to the adapters a closed store is one more medium that fails.
+        OSError once closed, and where the system has no thread for it: to the adapters both are one more medium that
+        fails.
         """
         if self._closed:
             raise OSError(errno.ESHUTDOWN, "the store is closed")
-        call = asyncio.get_running_loop().run_in_executor(self._pool, lambda: do(*args, **kwargs))
-        return await asyncio.shield(call)
+        return await asyncio.shield(self._called(lambda: do(*args, **kwargs)))
 
     async def aclose(self, last: Callable[[], None]) -> None:
         """Finish what runs, call `last` once in each thread, end them all. A second call does nothing."""
@@ -49,6 +49,15 @@ class Threads:
                 barrier.wait(_PATIENCE)
             last()
 
-        loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(self._pool, leave) for _ in range(self._count)))
+        calls: list[asyncio.Future[None]] = []
+        with contextlib.suppress(OSError):  # what has no thread has nothing to leave
+            for _ in range(self._count):
+                calls.append(self._called(leave))
+        await asyncio.gather(*calls)
         self._pool.shutdown(wait=True)
+
+    def _called(self, do: Callable[[], T]) -> asyncio.Future[T]:
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._pool, do)
+        except RuntimeError as error:  # threads are started when they are first needed
+            raise OSError(errno.EAGAIN, str(error)) from error

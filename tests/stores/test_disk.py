@@ -236,6 +236,22 @@ async def test_a_database_that_cannot_be_read_is_absent_until_it_can(
     assert not list((tmp_path / "store").glob("*.damaged-*")), "it is no reason to throw it away"
 
 
+async def test_where_no_thread_is_left_for_some_it_is_absent_to_them(
+    store: DiskStore, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are started when they are first needed, which may be when a container has all the processes that it may."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    await store.put("a", b"1", tag="", keep=None)
+    with monkeypatch.context() as system:
+        system.setattr(threading.Thread, "start", refused)
+        await asyncio.gather(*(store.count(Selection()) for _ in range(5)))
+        assert store.errors > 0 and "can't start new thread" in told[0]
+    assert await store.get("a") == b"1"
+
+
 async def test_a_write_that_fails_leaves_no_file(store: DiskStore, tmp_path: Path, told: list[str]) -> None:
     tampered(tmp_path, "CREATE TRIGGER full BEFORE INSERT ON Cache BEGIN SELECT RAISE(ABORT, 'full'); END")
     await store.put("crate serde", LARGE, tag="serde", keep=None)
