@@ -35,7 +35,7 @@ class Hot:
 
     def fresh(self, now: float) -> bool:
         """A clock that went backwards makes nothing fresh for longer."""
-        return self.entry.requested_at - 1.0 <= now < self.fresh_until
+        return now < self.fresh_until and not freshness.ahead(self.entry, now)
 
     def hit(self, now: float) -> Outcome:
         """What a read comes to that it answers; it has to be fresh."""

@@ -63,12 +63,18 @@ def fresh_for(entry: Entry, policy: Policy, now: float, changed: float = -math.i
 
     A clock that went backwards makes an entry stale, never fresh for longer.
     """
-    if entry.requested_at <= changed or now < entry.requested_at - 1.0:
+    if entry.requested_at <= changed or ahead(entry, now):
         return min(0.0, -(now - entry.responded_at))
     lifetime = (policy.ttl or 0.0) if entry.status == 200 else policy.negative_ttl
     if entry.requested_at < changed + CHANGE_SETTLES:
         lifetime = min(lifetime, CHANGED_TTL)
     return lifetime - age(entry, now)
+
+
+def ahead(entry: Entry, now: float) -> bool:
+    """Whether it is of a time that is yet to come: the clock went backwards since it was asked for, or since it came,
+    between which it may have jumped as well. Within a second it is noise."""
+    return now < max(entry.requested_at, entry.responded_at) - 1.0
 
 
 def age(entry: Entry, now: float) -> float:

@@ -9,7 +9,7 @@ import math
 from enum import Enum, auto
 
 from proxy.model import Entry
-from proxy.rules.freshness import CHANGE_SETTLES, CHANGED_TTL
+from proxy.rules.freshness import CHANGE_SETTLES, CHANGED_TTL, ahead
 from proxy.rules.wishes import Wish
 
 DISCONNECTED_MOST = 30 * 86400.0
@@ -48,7 +48,7 @@ def decide(entry: Entry | None, wish: Wish, now: float, changed: float = -math.i
 
 def fresh_for(entry: Entry, now: float, changed: float = -math.inf) -> float:
     """As `freshness.fresh_for`, by the lifetime that upstream gave."""
-    if entry.requested_at <= changed or now < entry.requested_at - 1.0:
+    if entry.requested_at <= changed or ahead(entry, now):
         return min(0.0, entry.responded_at - now)
     lifetime = entry.lifetime or 0.0
     if entry.requested_at < changed + CHANGE_SETTLES:

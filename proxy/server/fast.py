@@ -241,7 +241,7 @@ class Fast(Turns):
     def timeout_keep_alive_handler(self) -> None:
         """A head that is not parsed leaves the timer alone, since to set it anew costs more than the whole answer: an
         idle connection stays for between one and two timeouts. Whose answer is still on its way is not idle."""
-        if self._used or self.transport.get_write_buffer_size():
+        if self._used or self.unsent:
             self._watch()
         else:
             super().timeout_keep_alive_handler()

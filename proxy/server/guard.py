@@ -235,7 +235,7 @@ class Guarded(Protocol):
                 self.refuse(408, f"A body comes with {limits.body_min_rate:g} bytes a second (server.body_min_rate).")
 
     def _look_at_answer(self, now: float) -> None:
-        waiting = self.transport.get_write_buffer_size()
+        waiting = self.unsent
         if waiting == 0:
             self._unsent = None
         elif self._unsent is None or self._resumed or waiting <= self._unsent[1] - DRAINED:

@@ -71,6 +71,7 @@ class Handshake(Protocol):
             secured: Transport | None = ended.value
         if secured is not None and not secured.is_closing():
             secured.set_protocol(self._protocol)
+            self._protocol.beneath = self._transport
             self._protocol.connection_made(secured)
             if self._draining:
                 self._protocol.shutdown()

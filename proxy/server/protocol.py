@@ -58,6 +58,14 @@ class Protocol(HttpToolsProtocol):
     refusal = b""
     url = b""
     answering: RequestResponseCycle | None = None
+    beneath: Transport | None = None  # what carries it, where that is TLS
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken. What TLS has handed on already counts as well: nobody else sees whether
+        it leaves, and a connection that ends waits for that."""
+        beneath = 0 if self.beneath is None else self.beneath.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + beneath
 
     @property
     def newest(self) -> RequestResponseCycle | None:
@@ -134,7 +142,7 @@ class Protocol(HttpToolsProtocol):
         cycle = weakref.ref(self.cycle)
         extensions: dict[str, Any] = {
             ABORT: partial(self._abort, cycle),
-            GONE: partial(_gone, cycle),
+            GONE: partial(self._gone, cycle),
             INTERIM: partial(self._interim, cycle),
         }
         self.scope["extensions"] = extensions
@@ -148,6 +156,14 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.answering = cycle
         super()._start_asgi_task(cycle, partial(_unchunked, app, cycle) if _old(cycle) else app)
+
+    def _gone(self, of: Cycle) -> bool:
+        """Over TLS a client that has ended its side takes nothing more, and is told to be gone only when it has taken
+        what is on its way."""
+        cycle = of()
+        if cycle is not None and self.beneath is not None and self.beneath.is_closing():
+            cycle.disconnected = True
+        return cycle is None or bool(cycle.disconnected)
 
     def _abort(self, of: Cycle) -> None:
         """What has been sent of this answer stands, the rest is not to be had: the client sees it cut short."""
@@ -229,11 +245,6 @@ class Protocol(HttpToolsProtocol):
 def plainly(client: tuple[str, int] | None) -> tuple[str, int] | None:
     """Address and port of a client; an IPv4 one of a dual-stack socket is written as IPv4 (RFC 4291 2.5.5.2)."""
     return client and (client[0].removeprefix("::ffff:"), client[1])
-
-
-def _gone(of: Cycle) -> bool:
-    cycle = of()
-    return cycle is None or bool(cycle.disconnected)
 
 
 def _old(cycle: RequestResponseCycle) -> bool:

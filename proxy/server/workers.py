@@ -121,15 +121,21 @@ class Supervisor:
         """Sees that somebody serves these sockets. Returns when the server ends, or when it is of no use."""
         failures = short_lives = 0
         while not self.stopping.is_set():
-            born = time.monotonic()
-            served, process = await self._life(group)
+            born, process, served = time.monotonic(), None, False
+            try:
+                served, process = await self._life(group)
+            except (OSError, RuntimeError) as error:  # no descriptor, no process or no thread (RuntimeError) is left
+                log.warning("crates-proxy: a worker cannot be started: %s", error)
             if self.stopping.is_set():
                 return
-            failures = 0 if served else failures + 1
+            if process is not None:
+                log.warning("crates-proxy: worker %d ended with %s", process.pid, _told(process.returncode))
             short_lives = 0 if time.monotonic() - born > STEADY else short_lives + 1
-            log.warning("crates-proxy: worker %d ended with %s", process.pid, _told(process.returncode))
+            # What is lacking while others serve may come back, however long that takes.
+            failures = 0 if served or not (process or self.waiting_for) else failures + 1
             # One that ends by itself at the first start has said why, and the next would say the same.
-            if failures == ATTEMPTS or (not served and self.waiting_for and process.returncode == 1):
+            hopeless = process is not None and process.returncode == 1 and self.waiting_for and not served
+            if failures == ATTEMPTS or hopeless:
                 log.error("crates-proxy: workers do not start; giving up")
                 return
             pause = min(PAUSE * 2 ** (short_lives - 1), LONGEST_PAUSE) if short_lives > 1 else 0.0
@@ -140,16 +146,18 @@ class Supervisor:
         """One worker, from its start to its end; whether it has served."""
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
-        descriptors = [theirs.fileno(), *(sock.fileno() for sock in group)]
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-c"),
-                f"from proxy.server.worker import main; main{(*descriptors,)}",
-                stdin=DEVNULL,
-                pass_fds=descriptors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-            )
-        self.processes[process] = writer
+        try:
+            with theirs:
+                process = await _started([theirs, *group])
+            self.processes[process] = writer
+            try:
+                return await self._lived(process, reader, writer), process
+            finally:
+                del self.processes[process]
+        finally:
+            writer.close()
+
+    async def _lived(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if self.stopping.is_set():
             signalled(process, signal.SIGTERM)
         try:
@@ -157,19 +165,26 @@ class Supervisor:
             served = bool(await reader.read(1))
             if served:
                 self._serves()
-            await process.wait()
         except ConnectionError:
             served = False
-            await process.wait()
-        finally:
-            del self.processes[process]
-            writer.close()
-        return served, process
+        await process.wait()
+        return served
 
     def _serves(self) -> None:
         self.waiting_for -= 1
         if self.waiting_for == 0:
             announced(self.groups[0], self.job.terms.tls)
+
+
+async def _started(inherited: Sequence[socket.socket]) -> Process:
+    descriptors = [sock.fileno() for sock in inherited]
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-c"),
+        f"from proxy.server.worker import main; main{(*descriptors,)}",
+        stdin=DEVNULL,
+        pass_fds=descriptors,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+    )
 
 
 def signalled(process: Process | Popen[bytes], number: signal.Signals) -> None:

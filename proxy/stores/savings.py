@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from proxy.stores.attempts import Attempts
+from proxy.stores.attempts import Attempts, tried
 from proxy.stores.base import Observer
 from proxy.stores.database import Database
 
@@ -41,8 +41,10 @@ class SavingsBook:
     def __init__(self, directory: Path, observer: Observer, now: float) -> None:
         self._database = Database(directory, VERSION, lambda what: observer("savings", what))
         self._attempts = Attempts("savings", observer)
-        self._database.attempt(lambda cache: cache.add(_SINCE, int(now)))
-        self._database.attempt(_folded)
+        self._since = int(now)
+        for _ in range(2):  # where the first finds that it is damaged, the second has an empty one
+            if not isinstance(tried(lambda: self._database.attempt(self._begun)), Exception):
+                break  # else the first `add` begins it, and tells what fails
         self._database.close()
 
     @classmethod
@@ -53,7 +55,7 @@ class SavingsBook:
 
     async def add(self, sums: Mapping[Sum, int]) -> bool:
         """Add to the sums, all or nothing; False where the disk failed."""
-        return await self._attempt("add", lambda cache: _added(cache, sums), False)
+        return await self._attempt("add", lambda cache: self._added(cache, sums), False)
 
     async def read(self) -> tuple[float, dict[Sum, int]]:
         """When the book was begun, in seconds since the epoch, and every sum; nothing while the disk fails."""
@@ -65,20 +67,24 @@ class SavingsBook:
     async def _attempt(self, doing: str, do: Callable[[Any], T], failed: T) -> T:
         return await self._attempts.run(doing, lambda: self._database.attempt(do), failed)
 
+    def _begun(self, cache: Any) -> None:
+        cache.add(_SINCE, self._since)
+        _folded(cache)
 
-def _added(cache: Any, sums: Mapping[Sum, int]) -> bool:
-    with cache.transact():
-        known: dict[tuple[str, str], set[str]] = {}
-        for sum_, value in sums.items():
-            place = sum_.day, sum_.subject
-            if place not in known:
-                known[place] = _names(cache, *place)
-            names = known[place]
-            if sum_.name not in names and len(names) >= NAMES:
-                sum_ = sum_._replace(name=OTHERS)
-            names.add(sum_.name)
-            cache.incr("\t".join(sum_), value, default=0)
-    return True
+    def _added(self, cache: Any, sums: Mapping[Sum, int]) -> bool:
+        with cache.transact():
+            cache.add(_SINCE, self._since)  # it may be an empty one, in the place of one that was damaged
+            known: dict[tuple[str, str], set[str]] = {}
+            for sum_, value in sums.items():
+                place = sum_.day, sum_.subject
+                if place not in known:
+                    known[place] = _names(cache, *place)
+                names = known[place]
+                if sum_.name not in names and len(names) >= NAMES:
+                    sum_ = sum_._replace(name=OTHERS)
+                names.add(sum_.name)
+                cache.incr("\t".join(sum_), value, default=0)
+        return True
 
 
 def _names(cache: Any, day: str, subject: str) -> set[str]:

@@ -56,6 +56,10 @@ DECISIONS: list[tuple[Entry, Policy, float, float, Decision, float]] = [
     (ENTRY, OURS, -1.0, NEVER, FRESH, 60.0),
     (ENTRY, INDEX, -1.5, NEVER, REVALIDATE, 0.0),
     (ENTRY, INDEX, -1e6, NEVER, REVALIDATE, 0.0),
+    # It was an hour ahead when the answer came, or when it was asked for.
+    (replace(ENTRY, responded_at=after(3600.0)), INDEX, 5.0, NEVER, REVALIDATE, 0.0),
+    (replace(ENTRY, requested_at=after(3600.0)), INDEX, 5.0, NEVER, REVALIDATE, -5.0),
+    (replace(ENTRY, responded_at=after(3600.0)), INDEX, 3600.0, NEVER, FRESH, 60.0),
     # A change at or after the request: revalidate before use, however fresh.
     (ENTRY, OURS, 5.0, 0.0, REVALIDATE, -5.0),
     (ENTRY, OURS, 5.0, 3.0, REVALIDATE, -5.0),
@@ -347,7 +351,7 @@ def test_a_decision_agrees_with_the_freshness_told(
 
 @given(ENTRIES, POLICIES, NOW, st.floats(0, 100))
 def test_nothing_becomes_fresher_with_time(entry: Entry, policy: Policy, now: float, later: float) -> None:
-    now = max(now, entry.requested_at)
+    now = max(now, entry.requested_at, entry.responded_at)
     left = freshness.fresh_for(entry, policy, now)
     assert freshness.fresh_for(entry, policy, now + later) <= left
 

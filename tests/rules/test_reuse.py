@@ -61,6 +61,7 @@ DECISIONS: list[tuple[Entry | None, Wish, float, float, Reuse]] = [
     # A clock that went backwards: within a second it is noise, beyond it nothing is fresh.
     (ENTRY, NONE, -1.0, NEVER, FRESH),
     (ENTRY, NONE, -1.5, NEVER, REVALIDATE),
+    (replace(ENTRY, responded_at=T + 3600.0), NONE, 5.0, NEVER, REVALIDATE),
 ]
 
 # Terms, seconds since it was fetched -> may it answer where upstream answered wrongly, and where not at all?

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +11,7 @@ import pytest
 from tests.proxied import Proxied
 from tests.scenarios.plays import Wait, answered
 from tests.upstream import Upstream, faults
+from tests.waiting import WITHIN, until
 
 DAY = 86400
 
@@ -42,7 +44,7 @@ class Broken:
 
 
 Step = Get | Wait | Asked | Broken
-CRATE, INDEX = "/api/v1/crates/leaf", "/index/le/af/leaf"
+CRATE, INDEX, OTHER = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/something/new"
 DOWN = Broken(faults.Status(500))
 
 PLAYS: dict[str, list[Step]] = {
@@ -201,3 +203,21 @@ def test_play(name: str, proxy: Proxied, upstream: Upstream) -> None:
                 upstream.heal()
                 if step.fault is not None:
                     upstream.fault("", step.fault)
+
+
+@pytest.mark.parametrize("path", [CRATE, INDEX, OTHER])
+def test_a_clock_that_jumps_while_upstream_answers_makes_nothing_fresh_for_longer(
+    path: str, proxy: Proxied, upstream: Upstream
+) -> None:
+    """An hour ahead when the answer comes, and back after it."""
+    if path == OTHER:
+        upstream.fault("api", faults.Status(200, (("cache-control", "max-age=60"),), b"other"))
+    upstream.hold()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(proxy.get, path)
+        until(lambda: upstream.held == 1)
+        proxy.clock.now += 3600
+        upstream.release()
+        assert asked.result(WITHIN).headers["x-cache"] == "MISS"
+    proxy.clock.now -= 3595
+    assert proxy.get(path).headers["x-cache"] != "HIT"

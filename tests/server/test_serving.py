@@ -23,6 +23,7 @@ from proxy.server import serving, sockets
 from proxy.server.guard import Limits
 from tests.server.raw import OFFER, echo, one_answer, talk
 from tests.server.served import Served, served
+from tests.soak.census import descriptors
 from tests.waiting import until
 
 BODY = os.urandom(300_000)
@@ -146,6 +147,26 @@ def test_who_begins_a_handshake_is_counted_like_anybody_else(certificate: tuple[
         until(lambda: secured(port, certificate) == b"HTTP/1.1 503")  # this is one too many
         silent.pop().close()
         until(lambda: secured(port, certificate) == b"HTTP/1.1 200")
+
+
+def test_who_ends_its_side_over_tls_and_reads_nothing_is_put_out(certificate: tuple[str, str]) -> None:
+    """TLS has handed on all of the answer, and what carries it waits until the client takes it."""
+    large = b"PUT /put HTTP/1.1\r\nHost: h\r\nContent-Length: 290000\r\n\r\n" + b"x" * 290_000
+    trust = ssl.create_default_context(cafile=certificate[0])
+    with served(tls=certificate, limits={"write_timeout": 0.4}) as server, contextlib.ExitStack() as stack:
+        address, before = ("127.0.0.1", server.port()), descriptors(server.process.pid)
+        client = stack.enter_context(socket.socket())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(10)
+        client.connect(address)
+        secure = stack.enter_context(trust.wrap_socket(client, server_hostname="localhost"))
+        secure.sendall(large)
+        assert secure.recv(12) == b"HTTP/1.1 200"
+        with socket.socket(fileno=os.dup(secure.fileno())) as carrier:
+            carrier.shutdown(socket.SHUT_WR)
+        until(lambda: descriptors(server.process.pid) <= before)
+        server.signal()
+        assert server.ended(4) == 0
 
 
 def test_who_is_in_the_middle_of_a_handshake_when_the_server_drains_is_served(certificate: tuple[str, str]) -> None:

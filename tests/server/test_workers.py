@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.server.workers import signalled
+from proxy.server.workers import ATTEMPTS, signalled
 from tests.server.raw import one_answer, talk
 from tests.server.served import served
+from tests.soak.census import descriptors
 from tests.waiting import until
 
 CLOSE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -217,6 +219,24 @@ def test_a_replacement_that_does_not_start_at_once_is_tried_again(tmp_path: Path
         server.signal()
         assert server.ended() == 0
     assert sum("serving on" in line for line in server.lines) == 1
+
+
+def test_a_replacement_for_which_nothing_is_left_is_tried_again_while_the_others_serve() -> None:
+    with served(workers=2) as server:
+        port, supervisor = server.port(), server.process.pid
+        before = pids(port)
+        limit = resource.prlimit(supervisor, resource.RLIMIT_NOFILE)
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, (descriptors(supervisor), limit[1]))
+        os.kill(min(before), signal.SIGKILL)
+        for _ in range(ATTEMPTS + 1):
+            server.until("a worker cannot be started: [Errno 24] Too many open files")
+        assert server.process.poll() is None and alive(max(before))
+        resource.prlimit(supervisor, resource.RLIMIT_NOFILE, limit)
+        # One that is of no use until then would take half of all connections.
+        assert max(before) in pids(port) and pids(port) != before
+        assert descriptors(supervisor) < 30
+        server.signal()
+        assert server.ended() == 0
 
 
 def test_a_second_server_is_not_let_in() -> None:

@@ -72,6 +72,55 @@ async def test_a_damaged_book_is_set_aside_and_told_and_a_new_one_begun(tmp_path
     await book.aclose()
 
 
+def rotten(database: Path) -> None:
+    """Its table cannot be read any more, which is found only when somebody wants something of it."""
+    with sqlite3.connect(database) as it:
+        (page,) = it.execute("SELECT rootpage FROM sqlite_master WHERE name = 'Cache'").fetchone()
+        (size,) = it.execute("PRAGMA page_size").fetchone()
+        it.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    it.close()
+    with database.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+
+
+async def test_a_book_that_is_found_damaged_after_it_was_opened_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    book = opened(tmp_path)
+    await book.add({of("2023-11-14"): 1})
+    await book.aclose()
+    (database,) = tmp_path.rglob("cache.db")
+    rotten(database)
+    told: list[str] = []
+    book = opened(tmp_path, told, NOW + 60)
+    assert await book.read() == (NOW + 60, {})
+    assert len(told) == 1 and "set aside" in told[0]
+    (database,) = tmp_path.glob("v1/cache.db")
+    rotten(database)
+    assert await book.add({of("2023-11-14"): 1}) is False
+    assert await book.add({of("2023-11-14"): 1})
+    assert await book.read() == (NOW + 60, {of("2023-11-14"): 1}), "it tells since when, too"
+    await book.aclose()
+
+
+async def test_a_book_that_cannot_be_written_at_first_is_begun_later(tmp_path: Path) -> None:
+    await opened(tmp_path).aclose()
+    (database,) = tmp_path.rglob("cache.db")
+    with sqlite3.connect(database) as it:
+        it.execute("DELETE FROM Cache")
+        it.execute("CREATE TRIGGER full BEFORE INSERT ON Cache BEGIN SELECT RAISE(ABORT, 'full'); END")
+    it.close()
+    told: list[str] = []
+    book = opened(tmp_path, told, NOW + 60)
+    assert await book.add({of("2023-11-14"): 1}) is False
+    assert len(told) == 1 and "full" in told[0]
+    with sqlite3.connect(database) as it:
+        it.execute("DROP TRIGGER full")
+    it.close()
+    assert await book.add({of("2023-11-14"): 1})
+    assert await book.read() == (NOW + 60, {of("2023-11-14"): 1})
+    await book.aclose()
+
+
 async def test_what_the_disk_does_not_take_is_the_callers_to_add_again(tmp_path: Path) -> None:
     told: list[str] = []
     book = opened(tmp_path, told)
