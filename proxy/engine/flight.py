@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from proxy.errors import Error
+
 T = TypeVar("T")
 
 log = logging.getLogger("proxy")
@@ -110,6 +112,7 @@ class Flights(Generic[T]):
                 return await result, collapsed
         finally:
             flight.waiting.discard(result)
+            del flight  # an error holds this frame, and its task would hold all frames that it came through
             if result.done() and not result.cancelled():
                 result.exception()  # seen, also where nobody waits for it any more
 
@@ -166,6 +169,8 @@ class Flights(Generic[T]):
                 log.error("what was answered could not be brought to its end", exc_info=error)
             return
         del self._under_way[key]
+        if isinstance(error, Error):  # it says all in words, and its frames hold what upstream has sent up to then
+            error.__traceback__ = None
         for waiting in flight.waiting:
             if waiting.done():
                 continue

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 
 from proxy.engine.flight import Flights, Meanwhile
+from proxy.errors import Faulty
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +88,20 @@ async def test_an_error_is_shared_once_and_not_remembered() -> None:
     assert len(flights) == 0
     load.succeed("result")
     assert await flights.join("key", load) == ("result", False)
+
+
+async def test_an_error_does_not_keep_what_its_load_had_in_hand() -> None:
+    flights: Flights[str] = Flights()
+    known: list[weakref.ref[Load]] = []
+
+    async def too_much() -> str:
+        body = Load()
+        known.append(weakref.ref(body))
+        raise Faulty("too much")
+
+    with pytest.raises(Faulty) as caught:
+        await flights.join("key", too_much)
+    assert caught.value.detail == "too much" and known[0]() is None
 
 
 async def test_who_was_told_of_an_error_can_try_again_at_once() -> None:
