@@ -261,7 +261,10 @@ def several(kind: Kind, allowed: str) -> Kind:
 def _network(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError
-    return str(ipaddress.ip_network(value))
+    network = ipaddress.ip_network(value)
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
+        raise ValueError  # clients whose address is written so are known by their IPv4 address
+    return str(network)
 
 
 def _labels(value: object) -> dict[str, str]:

@@ -452,6 +452,7 @@ def test_a_text_is_read_for_what_is_planned(kind: values.Kind, text: str, expect
     [
         (values.NETWORKS, "10.0.0.1/8"),
         (values.NETWORKS, "office"),
+        (values.NETWORKS, "::ffff:10.0.0.0/104"),
         (values.NETWORKS, "[1]"),
         (values.LABELS, "{"),
         (values.LABELS, '{"office": "x"}'),

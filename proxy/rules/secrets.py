@@ -12,12 +12,19 @@ MASK = "***"
 
 # crates.io's tokens: `cio` and 32 letters and digits, those of trusted publishing with `cio_tp_` before them.
 _TOKEN = re.compile(r"(?i)cio[a-z0-9_]{16,}")
+_EXACTLY = re.compile(r"(?<![A-Za-z0-9])cio(?:_tp_[A-Za-z0-9]{20,}|[A-Za-z0-9]{32}(?![A-Za-z0-9]))")
+"""What is hardly anything else: a name may begin with these letters, too."""
 _CREDENTIALS = re.compile(r"(?i)\b(bearer|basic)\s+[^\s'\",;]+")
 # An API path, with its query; an index file and a tarball have none. A path without one is matched, too: else each of
 # its parts would be tried as the beginning of another, which takes time that grows with the square of its length.
 _API = re.compile(r"(/api/v1/[^\s?]*)(\?[^\s`'\"]+)?")
 # Behind these words, as segments, the rest of a path is secret.
 _SECRET = frozenset(("accept", "confirm"))
+
+
+def token_in(words: str) -> bool:
+    """Whether a token of crates.io's is there, as far as its looks tell."""
+    return "cio" in words and _EXACTLY.search(words) is not None
 
 
 def path(canonical: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from proxy.errors import Refused
 from proxy.model import Headers
-from proxy.rules import headers, paths, ranges, routes, wishes
+from proxy.rules import headers, paths, ranges, routes, secrets, wishes
 from proxy.rules.clients import Address
 from proxy.rules.routes import Match
 from proxy.rules.wishes import Wish
@@ -16,6 +17,10 @@ REQUEST = "crates-proxy.request"
 """Where the scope holds it once it is read."""
 LONGEST_TARGET = 16 * 1024
 """Bytes; its canonical form may have three times as many, and httpx takes 64 KiB."""
+_MISPLACED = (
+    "the URL holds what looks like a token of crates.io: tokens belong into the Authorization field; others may have "
+    "seen this one on its way, so revoke it at https://crates.io/settings/tokens"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +38,18 @@ class Request:
 
     @classmethod
     def of(cls, scope: Scope) -> Request:
-        """Raises `Refused` where the target cannot be read in one way only, or is too long."""
+        """Raises `Refused` where the target cannot be read in one way only, is too long, or holds a token, which a key
+        would hold as well."""
         if len(scope["raw_path"]) + len(scope["query_string"]) > LONGEST_TARGET:
             raise Refused(f"the target of a request may have {LONGEST_TARGET} bytes", status=414)
+        path, query = paths.path(scope["raw_path"]), paths.query(scope["query_string"])
+        if any(map(secrets.token_in, (path, *chain.from_iterable(query)))):
+            raise Refused(_MISPLACED)
         return cls(
             method=scope["method"],
             scheme=scope["scheme"],
-            path=paths.path(scope["raw_path"]),
-            query=paths.query(scope["query_string"]),
+            path=path,
+            query=query,
             headers=tuple(scope["headers"]),
             host=headers.value(scope["headers"], b"host") or b"",
         )

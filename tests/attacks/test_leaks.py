@@ -5,6 +5,7 @@ by every route and through every failure, and then looked for wherever something
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import stat
 from collections.abc import Iterator, Mapping
@@ -75,6 +76,7 @@ class Secrets:
         self.upload, self.jwt, self.made, self.session = canary(), canary(), canary(), canary()
         self.invitation, self.mail = canary().replace("/", "-"), canary().replace("/", "-")
         self.wrong = canary()
+        self.pasted = "cio" + hashlib.sha256(canary().encode()).hexdigest()[:32]  # as crates.io's look
 
     def fields(self) -> Iterator[dict[str, str]]:
         """The ways of showing who one is."""
@@ -98,6 +100,15 @@ def everything(url: str, secrets: Secrets, *kinds: int) -> Iterator[tuple[str, h
         ("GET", invitation, b""),
         ("PUT", f"/api/v1/confirm/{secrets.mail}", b""),
         ("POST", "/-/purge", json.dumps({"crate": secrets.upload}).encode()),
+        # Somebody takes the URL for the place of a token.
+        ("GET", f"/api/v1/crates?token={secrets.pasted}", b""),
+        ("GET", f"/api/v1/crates?{secrets.pasted}", b""),
+        ("GET", f"/api/v1/crates/leaf?q=Bearer%20%63{secrets.pasted[1:]}", b""),
+        ("GET", f"/api/v1/crates/{secrets.pasted}", b""),
+        ("GET", f"/index/ci/o0/{secrets.pasted}", b""),
+        ("GET", f"/api/v1/something/{secrets.pasted}", b""),
+        ("GET", f"/crates/{secrets.pasted}", b""),
+        ("GET", f"/search?q={secrets.pasted}", b""),
     ]
     with httpx.Client(timeout=30, trust_env=False) as client:
         for fields in [[*secrets.fields()][kind] for kind in kinds]:
@@ -216,7 +227,7 @@ def _generous(upstream: Upstream, secrets: Secrets) -> None:
     json_type = ("content-type", "application/json")
     for match in ("POST /api/v1/trusted_publishing/tokens", "PUT /api/v1/me/tokens"):
         upstream.fault(match, faults.Status(200, (cookie, json_type), made))
-    for match in ("GET /api/v1/crates/leaf/owners", "GET /api/v1/crates/leaf/1.0.0/what"):
+    for match in ("GET /api/v1/crates/leaf/owners", "GET /api/v1/crates/leaf/1.0.0/what", secrets.pasted):
         public = ("cache-control", "public, max-age=60")
         upstream.fault(match, faults.Status(200, (cookie, json_type, public), b"{}"))
 

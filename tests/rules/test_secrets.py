@@ -30,6 +30,26 @@ def test_a_path_is_written_without_its_secrets(path: str, written: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "there"),
+    [
+        (TOKEN, True),
+        (f"/api/v1/crates/{TOKEN}", True),
+        (f"Bearer {TOKEN}", True),
+        (f"token={TRUSTED}&x", True),
+        (TOKEN[:-1], False),
+        (TOKEN + "x", False),
+        (f"so{TOKEN}", False),
+        ("/index/so/ci/socioeconomic-data-of-many-countries-and-years", False),
+        ("/api/v1/crates/cio-abcdefghijklmnopqrstuvwxyz012345", False),
+        ("cioabcdefghijklmnopqrstuvwxyz", False),
+        ("", False),
+    ],
+)
+def test_a_token_is_known_by_its_looks(words: str, there: bool) -> None:
+    assert secrets.token_in(words) is there
+
+
+@pytest.mark.parametrize(
     ("text", "written"),
     [
         (f"failed with {TOKEN}!", "failed with ***!"),
