@@ -1,7 +1,8 @@
 """Several workers of one server: starts them, replaces one that dies, and ends them in order.
 
 The supervisor accepts nothing. It keeps the listening sockets open, so that what the kernel has queued for a
-worker that died waits for the one that takes its place. It knows processes; it knows neither HTTP nor the app.
+worker that died waits for the one that takes its place, also where the server ends meanwhile: then that one answers
+what waits, and ends. It knows processes; it knows neither HTTP nor the app.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from subprocess import Popen
 from typing import Any
 
@@ -72,14 +73,29 @@ def run(
     return asyncio.run(Supervisor(job, groups, reread).run())
 
 
+@dataclass(eq=False)
+class _Life:
+    """A worker's. `ready`: it accepts what comes to its sockets."""
+
+    group: Sequence[socket.socket]
+    writer: asyncio.StreamWriter
+    ready: bool = False
+
+
 class Supervisor:
     def __init__(self, job: Job, groups: Sequence[Sequence[socket.socket]], reread: Reread) -> None:
         self.job = job
         self.groups = groups
         self.reread = reread
         self.stopping = asyncio.Event()
-        self.processes: dict[Process, asyncio.StreamWriter] = {}
-        self.waiting_for = len(groups)  # workers that have not served yet
+        self.hurrying = False  # nobody is waited for any more
+        self.processes: dict[Process, _Life] = {}
+        self.listening: set[socket.socket] = set()  # at these the kernel queues who comes, whether one accepts or not
+
+    @property
+    def waiting_for(self) -> int:
+        """How many sockets nobody has served yet."""
+        return sum(self.listening.isdisjoint(group) for group in self.groups)
 
     async def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,27 +107,38 @@ class Supervisor:
         status = 0 if self.stopping.is_set() else 1  # A keeper that ends by itself has given up.
         if status:
             self._stop()
-        sockets.close(self.groups)  # Now the workers hold the only ones, and nobody queues in vain.
         _, late = await asyncio.wait(keepers, timeout=self.job.terms.drain_timeout + MARGIN)
         if late:
             log.error("crates-proxy: %d workers did not end in time and were killed", len(late))
+            self.hurrying = True
             self._signal(signal.SIGKILL)
         await asyncio.gather(stopped, *keepers)
         return status
 
     def _stop(self) -> None:
         """The second time somebody is impatient: workers take a second SIGINT for an order not to wait."""
-        self._signal(signal.SIGINT if self.stopping.is_set() else signal.SIGTERM)
-        if not self.stopping.is_set():
-            notify.tell("STOPPING=1", "STATUS=finishing what is under way")
+        if self.stopping.is_set():
+            self.hurrying = True
+            self._signal(signal.SIGINT)
+            return
+        notify.tell("STOPPING=1", "STATUS=finishing what is under way")
         self.stopping.set()
+        for process, life in self.processes.items():
+            if life.ready or self.listening.isdisjoint(life.group):
+                self._dismiss(process, life)
+
+    def _dismiss(self, process: Process, life: _Life) -> None:
+        """Have a worker finish what is under way, and what waits at its sockets. It holds the only ones now, so that
+        nobody queues in vain."""
+        sockets.close([life.group])
+        signalled(process, signal.SIGTERM)
 
     def _reload(self) -> None:
         terms = reloading(self.reread)
         if terms is not None:
             self.job = replace(self.job, terms=terms)
-            for writer in self.processes.values():
-                writer.write(packed(terms))
+            for life in self.processes.values():
+                life.writer.write(packed(terms))
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes:
@@ -119,15 +146,24 @@ class Supervisor:
 
     async def _keep(self, group: Sequence[socket.socket]) -> None:
         """Sees that somebody serves these sockets. Returns when the server ends, or when it is of no use."""
+        try:
+            await self._kept(group)
+        finally:
+            sockets.close([group])
+
+    async def _kept(self, group: Sequence[socket.socket]) -> None:
         failures = short_lives = 0
-        while not self.stopping.is_set():
+        while not self.stopping.is_set() or self._waits(group):
+            last = self.stopping.is_set()
             born, process, served = time.monotonic(), None, False
             try:
                 served, process = await self._life(group)
             except (OSError, RuntimeError) as error:  # no descriptor, no process or no thread (RuntimeError) is left
                 log.warning("crates-proxy: a worker cannot be started: %s", error)
-            if self.stopping.is_set():
+            if last:
                 return
+            if self.stopping.is_set():
+                continue
             if process is not None:
                 log.warning("crates-proxy: worker %d ended with %s", process.pid, _told(process.returncode))
             short_lives = 0 if time.monotonic() - born > STEADY else short_lives + 1
@@ -142,6 +178,10 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), pause)
 
+    def _waits(self, group: Sequence[socket.socket]) -> bool:
+        """Whether somebody may wait at these sockets for a worker that died."""
+        return not self.hurrying and not self.listening.isdisjoint(group) and group[0].fileno() >= 0
+
     async def _life(self, group: Sequence[socket.socket]) -> tuple[bool, Process]:
         """One worker, from its start to its end; whether it has served."""
         ours, theirs = socket.socketpair()
@@ -149,30 +189,33 @@ class Supervisor:
         try:
             with theirs:
                 process = await _started([theirs, *group])
-            self.processes[process] = writer
+            life = self.processes[process] = _Life(group, writer)
             try:
-                return await self._lived(process, reader, writer), process
+                return await self._lived(process, life, reader), process
             finally:
                 del self.processes[process]
         finally:
             writer.close()
 
-    async def _lived(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        if self.stopping.is_set():
-            signalled(process, signal.SIGTERM)
+    async def _lived(self, process: Process, life: _Life, reader: asyncio.StreamReader) -> bool:
+        if self.stopping.is_set() and self.listening.isdisjoint(life.group):
+            self._dismiss(process, life)
         try:
-            writer.write(packed(self.job))
-            served = bool(await reader.read(1))
-            if served:
-                self._serves()
+            life.writer.write(packed(self.job))
+            life.ready = bool(await reader.read(1))
+            if life.ready:
+                self._serves(process, life)
         except ConnectionError:
-            served = False
+            life.ready = False
         await process.wait()
-        return served
+        return life.ready
 
-    def _serves(self) -> None:
-        self.waiting_for -= 1
-        if self.waiting_for == 0:
+    def _serves(self, process: Process, life: _Life) -> None:
+        waiting_for = self.waiting_for
+        self.listening.update(life.group)
+        if self.stopping.is_set():
+            self._dismiss(process, life)
+        elif waiting_for and not self.waiting_for:
             announced(self.groups[0], self.job.terms.tls)
 
 

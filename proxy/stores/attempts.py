@@ -54,11 +54,15 @@ class Attempts:
         self._faults.failed(doing, f"{type(result).__name__} {number}", f"{type(result).__name__}: {detail}")
         return True
 
-    async def health(self, probe: Callable[[], object]) -> Health:
-        """Degraded while a fault stands, `probe` fails or takes too long: what fails is fetched anew."""
+    async def health(self, probe: Callable[[], object], **again: Callable[[], object]) -> Health:
+        """Degraded while a fault stands, `probe` fails or takes too long: what fails is fetched anew. `again`: how to
+        try by what was being done, where a fault of that stands: it may be long until somebody else does."""
         try:
             async with asyncio.timeout(_HEALTH_SECONDS):
                 await self.run("probe", probe, None)
+                for doing, do in again.items():
+                    if self._faults.stands(doing):
+                        await self.run(doing, do, None)
         except TimeoutError:
             return Health(self._name, State.DEGRADED, f"no answer within {_HEALTH_SECONDS} s")
         detail = self._faults.detail

@@ -42,6 +42,10 @@ class _Put(NamedTuple):
     keep: float | None
 
 
+_NOTHING = _Put("", b"", "", 1.0)
+"""What shows that something could be stored; no key is empty."""
+
+
 class DiskStore:
     """A `Store`. Several processes may open the same directory."""
 
@@ -99,7 +103,12 @@ class DiskStore:
         return await self._attempt("list", lambda cache: listing.keys(cache, crate, limit), none)
 
     async def health(self) -> Health:
-        return await self._attempts.health(lambda: self._database.attempt(lambda cache: cache.get("")))
+        attempt = self._database.attempt
+        return await self._attempts.health(
+            lambda: attempt(lambda cache: cache.get("")),
+            put=lambda: attempt(self._all_put([_NOTHING])),
+            delete=lambda: attempt(lambda cache: cache.delete(_NOTHING.key)),
+        )
 
     async def aclose(self) -> None:
         await self._attempts.threads.aclose(self._database.close)

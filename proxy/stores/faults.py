@@ -25,6 +25,10 @@ class Faults:
         if self._standing and self._standing.pop(doing, None) is not None:
             self._observer(self._name, f"{doing}: works again")
 
+    def stands(self, doing: str) -> bool:
+        """Whether `doing` did not work the last time."""
+        return doing in self._standing
+
     def told(self, what: str) -> None:
         """Tell the observer what happens once by itself."""
         self._observer(self._name, what)

@@ -215,7 +215,11 @@ async def test_a_full_disk_is_told_once_and_leaves_no_stale_value(
     assert len(told) == 1 and "No space left" in told[0]
     assert await full.get("crate serde") is None
     assert (await full.health()).state == State.DEGRADED
+    assert (await full.health()).state == State.DEGRADED and len(told) == 1
     assert files(tmp_path) == []
+    full._reserve = 0  # there is room again, and nobody has anything to store
+    assert (await full.health()).state == State.OK
+    assert told[1:] == ["full: put: works again"] and [key async for key in full.keys()] == []
     await full.aclose()
 
 

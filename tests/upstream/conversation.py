@@ -21,8 +21,8 @@ class Line:
 
     def __init__(self, host: str, port: int = 0) -> None:
         self.host = host
-        self._socket = self._bound(port)
-        self.port: int = self._socket.getsockname()[1]
+        self._kept = self._bound(port)  # never listens, and nobody else gets the port meanwhile
+        self.port: int = self._kept.getsockname()[1]
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
         self._transports: set[asyncio.WriteTransport] = set()
@@ -35,6 +35,7 @@ class Line:
     def _bound(port: int) -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind(("127.0.0.1", port))
         return made
 
@@ -47,7 +48,7 @@ class Line:
             task.add_done_callback(self._open.discard)
 
         if self._server is None:
-            self._server = await asyncio.start_server(converse, sock=self._socket, backlog=1024)
+            self._server = await asyncio.start_server(converse, sock=self._bound(self.port), backlog=1024)
 
     async def cut(self) -> None:
         """Stops listening and drops every connection; the port stays bound."""
@@ -59,7 +60,6 @@ class Line:
                 await asyncio.sleep(0)
             self._server.close()
             self._server = None
-            self._socket = self._bound(self.port)
         for _ in range(20):  # who was accepted just now begins some turns of the loop later, and then ends
             for transport in self._transports:  # also of those that have said all and are still sending it
                 transport.abort()
@@ -71,7 +71,7 @@ class Line:
 
     def give_up(self) -> None:
         """Lets go of the port."""
-        self._socket.close()
+        self._kept.close()
 
     async def _converse(self, exchange: Exchange, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
