@@ -11,6 +11,7 @@ import contextlib
 import logging
 import uuid
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 from redis.asyncio import Redis
@@ -40,7 +41,15 @@ UNSAID = 1000
 
 class RedisFleet:
     def __init__(
-        self, client: Redis, prefix: str, hear: Listener, lost: Lost, limits: Limits, apart: Bookings, name: str
+        self,
+        client: Redis,
+        prefix: str,
+        hear: Listener,
+        lost: Lost,
+        limits: Limits,
+        apart: Bookings,
+        name: str,
+        left_alone: Callable[[], bool],
     ) -> None:
         self._client = client
         self._channel = prefix + "fleet"
@@ -49,7 +58,8 @@ class RedisFleet:
         self._name = uuid.uuid4().hex
         self._subscribed = asyncio.Event()
         self._subscriptions = 0
-        reachable = self._subscribed.is_set
+        self._left_alone = left_alone
+        reachable = self._reachable
         self._leases = RedisLeases(client, prefix, self._channel, reachable)
         self.budget = RedisBudget(client, prefix, self._channel, reachable, limits, apart, name)
         self._unsaid: deque[bytes] = deque(maxlen=UNSAID)
@@ -68,10 +78,13 @@ class RedisFleet:
         limits: Limits = Limits(),  # noqa: B008  # frozen
         apart: Bookings | None = None,
         machine: str = "",
+        left_alone: Callable[[], bool] = lambda: False,
     ) -> RedisFleet:
         """Join the replicas on this Redis. Whoever cannot is alone, and goes on trying. SettingsError for a URL
-        that cannot be used. For its `budget`: what the machine, of this name, has `apart` while there is no Redis."""
-        fleet = cls(connection.client(url), prefix, hear, lost, limits, apart or Bookings(limits), machine)
+        that cannot be used. For its `budget`: what the machine, of this name, has `apart` while there is no Redis.
+        `left_alone`: whether others have found out that it does not answer at the moment."""
+        client = connection.client(url)
+        fleet = cls(client, prefix, hear, lost, limits, apart or Bookings(limits), machine, left_alone)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BOUND):
                 await fleet._subscribed.wait()
@@ -95,6 +108,9 @@ class RedisFleet:
             await self._client.publish(self._channel, data)
             if self._unsaid and self._unsaid[0] is data:  # Nobody else was faster.
                 self._unsaid.popleft()
+
+    def _reachable(self) -> bool:
+        return self._subscribed.is_set() and not self._left_alone()
 
     def lease(self, key: str, patience: float, told: Told = deaf) -> AbstractAsyncContextManager[Lease]:
         return self._leases.lease(key, patience)  # a replica on another machine could not use any word

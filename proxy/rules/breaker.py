@@ -9,15 +9,18 @@ PAUSE = 5.0
 
 
 class Breaker:
-    """After `FAILURES` in a row nothing is admitted for `PAUSE` seconds, then one probe at a time."""
+    """After so many failures in a row nothing is admitted for `PAUSE` seconds, then one probe at a time. `first`: the
+    seconds after just so many, where more of them would be surer."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: int = FAILURES, first: float = PAUSE) -> None:
+        self._most = failures
+        self._first = first
         self._failures = 0
         self._until = 0.0
 
     def is_open(self) -> bool:
         """Did it fail until it was left alone, and has not been seen to work since?"""
-        return self._failures >= FAILURES
+        return self._failures >= self._most
 
     def rest(self, now: float) -> float:
         """Seconds for which it is still being left alone; 0 where it may be asked. Asking this changes nothing."""
@@ -38,4 +41,4 @@ class Breaker:
 
     def failed(self, now: float) -> None:
         self._failures += 1
-        self._until = now + PAUSE
+        self._until = now + (self._first if self._failures == self._most else PAUSE)

@@ -1,7 +1,7 @@
 """The shared store: values in a Redis or Valkey server, for replicas on several machines.
 
-It knows nothing of entries or freshness. A server that is dead, slow or full is absent: after three failures
-it is not even asked for five seconds.
+It knows nothing of entries or freshness. A server that is dead, slow or full is absent: after a failure it is not even
+asked for half a second, after more for five.
 
     PREFIXvalue1:KEY    one value, framed
     PREFIXtag1:CRATE    the set of the keys of one crate
@@ -28,6 +28,7 @@ from proxy.stores.faults import Faults
 from proxy.stores.gathered import Gathered
 
 T = TypeVar("T")
+Clock = Callable[[], float]
 _Frame = bytes | str | ResponseError | None  # what the server says of one key
 
 MAX_VALUE = 8 * 2**20
@@ -38,19 +39,23 @@ _TAG_KEEP = 400 * 86400
 # Somebody looks for a name: the server has no order, and is asked for all of them, but not for longer.
 _LOOKING_SECONDS = 1.0
 _REACHING = "reaching the server"
+_DOUBT = 0.5
+"""Seconds for which a server is left alone that did not answer once: nobody waits for it twice."""
 _FAULTS = (RedisError, OSError, UnicodeError)
 
 
 class RedisStore:
-    """A `Store`. Others may use its `client`, under keys of their own; `aclose` closes it."""
+    """A `Store`. Others may use its `client`, under keys of their own, and share its `breaker`; `aclose` closes it."""
 
-    def __init__(self, client: Redis, prefix: str, name: str, observer: Observer, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, client: Redis, prefix: str, name: str, observer: Observer, clock: Clock, breaker: Breaker | None = None
+    ) -> None:
         self.client = client
         self._values = f"{prefix}value{envelope.VERSION}:"
         self._tags = f"{prefix}tag{envelope.VERSION}:"
         self._name = name
         self._faults = Faults(name, observer)
-        self._breaker = Breaker()
+        self.breaker = breaker or Breaker(failures=1, first=_DOUBT)
         self._clock = clock
         self._slots = asyncio.Semaphore(connection.CONNECTIONS // 2)
         self._flying: set[asyncio.Task[object]] = set()
@@ -59,14 +64,7 @@ class RedisStore:
         self._spared = 0  # those that it was not even asked
 
     @classmethod
-    def opened(
-        cls,
-        url: str,
-        prefix: str,
-        name: str,
-        observer: Observer,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> RedisStore:
+    def opened(cls, url: str, prefix: str, name: str, observer: Observer, clock: Clock = time.monotonic) -> RedisStore:
         """A store that connects when it is first used. SettingsError for a URL that cannot be used."""
         return cls(connection.client(url), prefix, name, observer, clock)
 
@@ -171,7 +169,7 @@ class RedisStore:
     async def health(self) -> Health:
         """Degraded, never failed: without it each process goes on by itself."""
         detail = self._faults.detail
-        if self._breaker.admits(self._clock()):
+        if self.breaker.admits(self._clock()):
             await self._attempt("ping", lambda: self.client.ping(), None, insist=True)
             detail = self._faults.detail
         where = connection.where(self.client)
@@ -247,16 +245,20 @@ class RedisStore:
         task.add_done_callback(self._flying.discard)
         return await asyncio.shield(task)
 
+    def left_alone(self) -> bool:
+        """Whether the server is not asked at the moment."""
+        return self.breaker.rest(self._clock()) > 0
+
     def _rests(self) -> bool:
-        """Whether the server is left alone, where somebody wants something of it."""
-        rests = self._breaker.rest(self._clock()) > 0
+        """The same, where somebody wants something of it."""
+        rests = self.left_alone()
         self._spared += rests
         return rests
 
     async def _tried(self, doing: str, do: Callable[[], Awaitable[T]], failed: T, insist: bool) -> T:
         # A crowd waits here rather than for a connection: that wait ends in the same error as a dead server.
         async with self._slots:
-            if not insist and not self._breaker.admits(self._clock()):
+            if not insist and not self.breaker.admits(self._clock()):
                 self._spared += 1
                 return failed
             return await self._asked(doing, do, failed)
@@ -268,13 +270,13 @@ class RedisStore:
             self.errors += 1
             detail = connection.told(self.client, error)
             if isinstance(error, ResponseError | UnicodeError):
-                self._breaker.succeeded()  # it refuses (read-only, out of memory), but it is there
+                self.breaker.succeeded()  # it refuses (read-only, out of memory), but it is there
                 self._faults.failed(doing, type(error).__name__, detail)
             else:
-                self._breaker.failed(self._clock())
+                self.breaker.failed(self._clock())
                 self._faults.failed(_REACHING, type(error).__name__, detail)
             return failed
-        self._breaker.succeeded()
+        self.breaker.succeeded()
         self._faults.worked(_REACHING)
         self._faults.worked(doing)
         return result

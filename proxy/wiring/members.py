@@ -53,7 +53,9 @@ async def member(
     changes = Changes(marks, keep=settings.cache.keep, tiers=tiers, unanswered=lambda: marks.unanswered)
     holdings = Holdings(changes=changes, stores=(stores.json, stores.index), blobs=stores.blobs)
     stack.push_async_callback(holdings.aclose)
-    fleet, machine, budget = await _fleets(settings, directory, clock, holdings.hear, changes.forget, stack)
+    fleet, machine, budget = await _fleets(
+        settings, directory, clock, holdings.hear, changes.forget, stores.left_alone, stack
+    )
     if machine is fleet:  # else the marks are Redis's, which has no list of them
         stack.callback(asyncio.create_task(changes.read_ahead()).cancel)
     purging = Purging(changes=changes, holdings=holdings, fleet=fleet, clock=clock)
@@ -61,7 +63,13 @@ async def member(
 
 
 async def _fleets(
-    settings: Settings, directory: Path, clock: Clock, hear: Listener, lost: Lost, stack: AsyncExitStack
+    settings: Settings,
+    directory: Path,
+    clock: Clock,
+    hear: Listener,
+    lost: Lost,
+    left_alone: Callable[[], bool],
+    stack: AsyncExitStack,
 ) -> tuple[Fleet, LocalFleet, Budget]:
     """The fleet that shares the stores, the processes of this machine that share `cache.dir`, and the budget of the
     former. Without Redis the two are the same. What is announced is announced to the first."""
@@ -75,6 +83,8 @@ async def _fleets(
     machine = await joined(lambda _: None, lambda: None)
     stack.push_async_callback(machine.aclose)
     url, prefix, name = settings.redis.url, settings.redis.prefix, redis_budget.machine(directory)
-    replicas = await RedisFleet.opened(url, prefix, hear, lost, limits=limits, apart=machine.budget, machine=name)
+    replicas = await RedisFleet.opened(
+        url, prefix, hear, lost, limits=limits, apart=machine.budget, machine=name, left_alone=left_alone
+    )
     stack.push_async_callback(replicas.aclose)
     return replicas, machine, replicas.budget

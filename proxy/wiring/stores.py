@@ -38,7 +38,8 @@ def _prepared(directory: Path) -> None:
 class Stores:
     """`marks` are apart from the rest, so that no purge and no lack of room takes them. `media`: whatever holds what a
     metric calls by one name; the first of them is measured. `apart`: each that holds what was answered. `listed`: those
-    that can be looked through. `expiring`: those on the disk that keep what they hold for a time."""
+    that can be looked through. `expiring`: those on the disk that keep what they hold for a time. `left_alone`: whether
+    the server that others share as well is not asked at the moment."""
 
     json: Store
     index: Store
@@ -49,6 +50,7 @@ class Stores:
     media: Mapping[StoreName, Sequence[Medium]]
     listed: Mapping[StoreName, Tagged]
     expiring: Sequence[DiskStore] = ()
+    left_alone: Callable[[], bool] = lambda: False
 
     @property
     def checked(self) -> tuple[Store, Store, DiskBlobs]:
@@ -69,7 +71,7 @@ async def stores(
         return Bounded(medium, settings.cache.max_size)
 
     def redis(part: str) -> RedisStore:
-        return RedisStore(client.client, f"{prefix}{part}:", "redis", observe, time.monotonic)
+        return RedisStore(client.client, f"{prefix}{part}:", "redis", observe, time.monotonic, client.breaker)
 
     try:
         _prepared(directory)
@@ -94,7 +96,8 @@ async def stores(
     # Every index file that came through here is on the disk, which knows them in their order.
     listed: Mapping[StoreName, Tagged] = {StoreName.JSON: client, StoreName.INDEX: index}
     mirrored = Mirrored(shared, index, codec.responded_at)
-    return Stores(client, mirrored, remembered, blobs, [index], [index, shared, client], media, listed)
+    apart: list[Store] = [index, shared, client]
+    return Stores(client, mirrored, remembered, blobs, [index], apart, media, listed, left_alone=client.left_alone)
 
 
 def catalogue(settings: Settings, kept: Stores, copies: Copies, clock: Clock) -> Catalogue:

@@ -36,6 +36,9 @@ class Replica:
         return replica
 
 
+def _ignored(announced: object = None) -> None: ...
+
+
 async def closed(*replicas: Replica) -> None:
     for replica in replicas:
         await replica.fleet.aclose()
@@ -122,6 +125,20 @@ def test_a_redis_that_hangs_holds_nobody_up_for_longer_than_a_second(own_redis: 
             runner.run(main())
     finally:
         own_redis.resume()
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_others_leave_alone_is_not_asked(own_redis: RedisServer) -> None:
+    left_alone = asyncio.Event()
+    fleet = await RedisFleet.opened(own_redis.url, "test:", _ignored, _ignored, left_alone=left_alone.is_set)
+    async with Redis(unix_socket_path=str(own_redis.socket)) as client:
+        async with fleet.lease("crate serde", 1.0):
+            assert len(await client.keys("test:lease:*")) == 1 and not (await fleet.budget.standing()).alone
+        await became(lambda: client.keys("test:lease:*"), lambda keys: keys == [])
+        left_alone.set()
+        async with fleet.lease("crate serde", 1.0):
+            assert await client.keys("test:lease:*") == [] and (await fleet.budget.standing()).alone
+    await fleet.aclose()
 
 
 @pytest.mark.anyio

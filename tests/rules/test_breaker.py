@@ -41,3 +41,15 @@ def test_a_probe_that_fails_or_never_reports_costs_one_more_pause() -> None:
     assert not breaker.admits(2 * PAUSE - 0.001)
     assert [breaker.admits(2 * PAUSE), breaker.admits(2 * PAUSE)] == [True, False]
     assert [breaker.admits(3 * PAUSE), breaker.admits(3 * PAUSE)] == [True, False]
+
+
+def test_the_first_pause_may_be_another_than_those_that_follow() -> None:
+    breaker = Breaker(failures=1, first=0.5)
+    assert breaker.admits(10.0)
+    breaker.failed(10.0)
+    assert breaker.is_open() and breaker.rest(10.25) == 0.25
+    assert breaker.admits(10.5)
+    breaker.failed(11.0)
+    assert breaker.rest(11.0) == PAUSE
+    breaker.succeeded()
+    assert breaker.rest(11.0) == 0.0

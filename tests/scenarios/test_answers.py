@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.metered import metrics
 from tests.proxied import Proxied, proxied
+from tests.redis_server import redis_server
 from tests.upstream import Source, Upstream, faults, samples
 
 CRATE, INDEX, METADATA = "/api/v1/crates/leaf", "/index/le/af/leaf", "/api/v1/site_metadata"
@@ -339,3 +341,16 @@ def test_a_query_is_in_no_log(proxy: Proxied, upstream: Upstream, caplog: pytest
     proxy.get("/api/v1/crates?q=a-secret-project")
     assert caplog.records
     assert not any("a-secret-project" in record.getMessage() for record in caplog.records if record.name != "httpx")
+
+
+def test_a_redis_that_hangs_is_waited_for_once_whatever_it_is_wanted_for(upstream: Upstream, tmp_path: Path) -> None:
+    """Its values, marks, leases and budget are four things of one server."""
+    with redis_server() as server, proxied(upstream, tmp_path, both_ways=False, redis__url=server.url) as proxy:
+        server.hang()
+        try:
+            for path in ("/api/v1/crates/leaf", "/api/v1/crates/leaf/versions", "/index/le/af/leaf"):
+                assert proxy.get(path).status_code == 200
+            counted = metrics(proxy.url)
+            assert sum(counted["store_errors_total", store] for store in ("json", "index")) == 1
+        finally:
+            server.resume()
