@@ -51,6 +51,18 @@ _SETTINGS = {
 }
 
 
+class _Cache(diskcache.Cache):  # type: ignore[misc]  # diskcache carries no types
+    """One that cannot be made leaves no connection open: a connection that nobody closes stays until Python's collector
+    comes by, since it holds its statements, and they hold it."""
+
+    def __init__(self, directory: str, **settings: Any) -> None:
+        try:
+            super().__init__(directory, **settings)
+        except BaseException:
+            self.close()
+            raise
+
+
 class _Unreadable(sqlite3.DatabaseError):
     """SQLite reads it, and it is no database of diskcache's all the same."""
 
@@ -66,6 +78,7 @@ class Database:
         self._home = self._directory / f"v{version}"
         self._told = told
         self._replacing = threading.Lock()
+        self._last = threading.local()  # which one the thread at hand used: its connection to that is its own to close
         secured(self._directory)
         try:
             with _locked(self._directory):
@@ -77,6 +90,9 @@ class Database:
     def attempt(self, do: Callable[[Any], T]) -> T:
         """`do(cache)`, leaving nothing half done where it raises. A damaged database is replaced, then raised."""
         cache = self._current()
+        last, self._last.cache = getattr(self._last, "cache", cache), cache
+        if last is not cache:
+            last.close()
         try:
             with cache.disk.cleaning():
                 return do(cache)
@@ -93,8 +109,9 @@ class Database:
         self.attempt(lambda cache: self._swept(cache, part))
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        self._cache.close()
+        """Close what this thread has open."""
+        for cache in {self._cache, getattr(self._last, "cache", self._cache)}:
+            cache.close()
 
     def _current(self) -> Any:
         """The database that lies there now. Where another process has put an empty one in the place of a damaged one,
@@ -102,8 +119,7 @@ class Database:
         if self._there() not in (self._inode, 0):
             with self._replacing, contextlib.suppress(*FAULTS), _locked(self._directory):
                 if self._there() not in (self._inode, 0):
-                    before, (self._cache, self._inode) = self._cache, self._opened()
-                    before.close()
+                    self._cache, self._inode = self._opened()
         return self._cache
 
     def _there(self) -> int:
@@ -125,15 +141,17 @@ class Database:
     def _constructed(self) -> tuple[Any, int]:
         secured(self._home)
         try:
-            cache = diskcache.Cache(str(self._home), timeout=_BUSY_SECONDS, disk=GuardedDisk, **_SETTINGS)
+            cache = _Cache(str(self._home), timeout=_BUSY_SECONDS, disk=GuardedDisk, **_SETTINGS)
         except (
             AttributeError,
             TypeError,
             ValueError,
         ) as error:  # what diskcache makes of settings that it did not write
             raise _Unreadable(f"its settings cannot be read ({error})") from error
-        cache._sql("CREATE INDEX IF NOT EXISTS Cache_filename ON Cache (filename) WHERE filename IS NOT NULL")
-        cache.close()
+        try:
+            cache._sql("CREATE INDEX IF NOT EXISTS Cache_filename ON Cache (filename) WHERE filename IS NOT NULL")
+        finally:
+            cache.close()
         return cache, (self._home / "cache.db").stat().st_ino
 
     def _swept(self, cache: Any, part: str) -> None:
